@@ -1,0 +1,25 @@
+//! The API group `countersign.dev/v1alpha1`: types, conditions and the names Countersign puts on other objects.
+//!
+//! This room holds data only. It knows no client, clock or environment; the CRD YAML under `crds/` is generated
+//! from the types here (see [`crd`]).
+
+pub mod condition;
+pub mod constraints;
+pub mod crd;
+pub mod names;
+pub mod policy;
+pub mod request;
+pub mod selector;
+pub mod status;
+pub mod subject;
+
+pub use condition::{Condition, ConditionStatus};
+pub use constraints::{Constraints, Limit};
+pub use policy::{
+    ApprovalPolicy, ApprovalPolicySpec, ApprovalPolicyStatus, Approvals, Decision, Requirement, Rule, SelfApproval,
+    When,
+};
+pub use request::{ApprovalRequest, ApprovalRequestSpec, Evidence, Review, ReviewDecision, ReviewInput, TargetRef};
+pub use selector::{LabelSelector, Operator, SelectorRequirement};
+pub use status::{ApprovalRequestStatus, RequirementProgress, State};
+pub use subject::{Requester, Reviewer, Subject, SubjectKind};

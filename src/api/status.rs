@@ -1,0 +1,255 @@
+//! `ApprovalRequest.status`: the operator's alone.
+
+use crate::api::{Condition, Constraints, SelfApproval, Subject, policy::Decision};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a request stands. The last four are final.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum State {
+    /// Waits for policy or reviewers.
+    #[default]
+    Pending,
+    /// Approved, and the release has to wait.
+    Approved,
+    /// Approved and unblocked.
+    Released,
+    /// A policy or enough reviewers said no.
+    Denied,
+    /// A clock ran out first.
+    Expired,
+    /// Withdrawn, or its target is gone.
+    Cancelled,
+}
+
+impl State {
+    /// Whether nothing can change any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Pending | Self::Approved)
+    }
+
+    /// The state as it is written in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Approved => "Approved",
+            Self::Released => "Released",
+            Self::Denied => "Denied",
+            Self::Expired => "Expired",
+            Self::Cancelled => "Cancelled",
+        }
+    }
+}
+
+/// What the operator found and decided.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalRequestStatus {
+    /// The generation this status was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_generation: Option<i64>,
+    /// Where the request stands.
+    #[serde(default)]
+    pub state: State,
+    /// What it waits for or why it ended, and what to do next.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub message: String,
+    /// Every rule that matched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub matches: Vec<RuleMatch>,
+    /// What the request can touch: declared and derived risk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub scope: Vec<ScopeEntry>,
+    /// The bounds in force if approved: the tightest of the policy's and the requester's.
+    #[serde(default, skip_serializing_if = "Constraints::is_empty")]
+    pub constraints: Constraints,
+    /// Content hash of the policy outcome in force; the content itself is kept under this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub policy_snapshot: Option<String>,
+    /// Hash of the target's uid and of the work it will do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub job_hash: Option<String>,
+    /// The target this request is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<BoundTarget>,
+    /// Counts the bindings: it grows whenever the policy outcome or the target changed, so that an earlier digest never returns.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0))]
+    pub revision: i64,
+    /// Binds all that a reviewer is shown; what a review must name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub digest: Option<String>,
+    /// What is required, and who has approved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub approvals: Vec<RequirementProgress>,
+    /// How many denials end the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub denials: Option<i32>,
+    /// Whether the requester may approve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_approval: Option<SelfApproval>,
+    /// When the request expires unless it is approved by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_until: Option<Time>,
+    /// When an approval that could not be used expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_by: Option<Time>,
+    /// Short texts for the printed columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// Resource versions of what this binding was computed from; an older view of them does not re-bind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_at: Option<BoundAt>,
+    /// Evaluated, Approved, Denied, Released, Expired, Cancelled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+fn is_zero(n: &i64) -> bool {
+    *n == 0
+}
+
+/// A rule that matched.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RuleMatch {
+    /// The policy's name.
+    #[schemars(length(max = 253))]
+    pub policy: String,
+    /// The rule's name.
+    #[schemars(length(max = 63))]
+    pub rule: String,
+    /// What the rule says.
+    pub decision: Decision,
+    /// Why, in the policy author's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub reason: Option<String>,
+}
+
+/// Who said that a risk tag applies.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum TagSource {
+    /// The requester says so.
+    Declared,
+    /// Seen in what will run.
+    Derived,
+}
+
+/// One risk tag and where it comes from.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScopeEntry {
+    /// The tag.
+    #[schemars(length(max = 63))]
+    pub tag: String,
+    /// Declared or Derived.
+    pub source: TagSource,
+    /// What makes it apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub detail: Option<String>,
+}
+
+/// The target as bound.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BoundTarget {
+    /// The target's uid, bound at first sight.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// The Job's own bounds as they will be when released.
+    #[serde(default)]
+    pub bounds: JobBounds,
+}
+
+/// The Job's own bounds, after the constraints are applied.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobBounds {
+    /// `spec.activeDeadlineSeconds` when released; absent means unbounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub active_deadline_seconds: Option<i64>,
+    /// `spec.backoffLimit` when released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub backoff_limit: Option<i32>,
+    /// `spec.parallelism` when released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub parallelism: Option<i32>,
+}
+
+/// How far one requirement has come.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequirementProgress {
+    /// The requirement's name.
+    #[schemars(length(max = 63))]
+    pub requirement: String,
+    /// How many distinct people it takes.
+    #[schemars(range(min = 1, max = 64))]
+    pub required: i32,
+    /// Who may approve it.
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub approvers: Vec<Subject>,
+    /// Who has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub approved_by: Vec<String>,
+}
+
+/// Short texts for the printed columns.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Risk tags, comma-separated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub risk: String,
+    /// The rules in force, comma-separated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub rule: String,
+    /// Approvals so far and required, such as `1/2`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 32))]
+    pub approvals: String,
+}
+
+/// Resource versions of what a binding was computed from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BoundAt {
+    /// The newest resource version seen of any policy.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub policies: i64,
+    /// The namespace's resource version.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub namespace: i64,
+    /// The target's resource version; 0 without a target.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub target: i64,
+}

@@ -1,0 +1,104 @@
+//! Canonical JSON (RFC 8785) and SHA-256 over it.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// 2^53 - 1: the largest whole number that a JSON number carries without loss (RFC 7493, section 2.2).
+const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+
+/// Why a value has no canonical form.
+#[derive(Debug, thiserror::Error)]
+pub enum CanonicalError {
+    /// RFC 8785 writes numbers as doubles: beyond 2^53 - 1, two different numbers would look the same.
+    #[error("{path} is {number}, beyond what canonical JSON carries without loss (2^53 - 1)")]
+    UnsafeNumber {
+        /// Where, as a JSON pointer.
+        path: String,
+        /// The number.
+        number: String,
+    },
+    /// The serializer failed.
+    #[error("canonical JSON: {0}")]
+    Serialize(#[from] serde_json::Error),
+}
+
+/// The RFC 8785 form of a value. Numbers beyond ±(2^53 - 1) are refused, since they would lose their identity.
+pub fn canonical(value: &Value) -> Result<Vec<u8>, CanonicalError> {
+    let mut path = String::new();
+    check_numbers(value, &mut path)?;
+    Ok(serde_json_canonicalizer::to_vec(value)?)
+}
+
+/// `sha256:` and 64 hexadecimal digits: the SHA-256 of the canonical form.
+pub fn sha256(value: &Value) -> Result<String, CanonicalError> {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(71);
+    text.push_str("sha256:");
+    for byte in Sha256::digest(canonical(value)?) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(text)
+}
+
+fn check_numbers(value: &Value, path: &mut String) -> Result<(), CanonicalError> {
+    let length = path.len();
+    match value {
+        Value::Number(n) if !n.as_f64().is_some_and(|f| f.abs() <= MAX_SAFE) => {
+            return Err(CanonicalError::UnsafeNumber { path: path.clone(), number: n.to_string() });
+        }
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                path.push_str(&format!("/{i}"));
+                check_numbers(item, path)?;
+                path.truncate(length);
+            }
+        }
+        Value::Object(map) => {
+            for (key, item) in map {
+                path.push('/');
+                path.push_str(key);
+                check_numbers(item, path)?;
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_example_of_rfc_8785_section_3_2_2() {
+        let value: Value = serde_json::from_str(
+            r#"{"numbers":[333333333.33333329,1E30,4.50,2e-3,0.000000000000000000000000001],"string":"\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/","literals":[null,true,false]}"#,
+        )
+        .unwrap();
+        // 1E30 is beyond the safe range and refused here; the rest of the example stands.
+        assert!(canonical(&value).unwrap_err().to_string().contains("/numbers/1"));
+        let mut value = value;
+        value["numbers"][1] = json!(1);
+        assert_eq!(
+            String::from_utf8(canonical(&value).unwrap()).unwrap(),
+            r#"{"literals":[null,true,false],"numbers":[333333333.3333333,1,4.5,0.002,1e-27],"string":"€$\u000f\nA'B\"\\\\\"/"}"#
+        );
+    }
+
+    #[test]
+    fn keys_are_sorted_by_utf_16_code_units() {
+        // U+FB33 sorts after the surrogates of U+1F600 in UTF-16, and before it in UTF-8.
+        let text = String::from_utf8(canonical(&json!({"\u{fb33}": 1, "\u{1f600}": 2, "1": 3})).unwrap()).unwrap();
+        assert_eq!(text, "{\"1\":3,\"\u{1f600}\":2,\"\u{fb33}\":1}");
+    }
+
+    #[test]
+    fn numbers_that_would_collide_are_refused() {
+        assert!(sha256(&json!(9_007_199_254_740_991i64)).is_ok());
+        for n in [json!(9_007_199_254_740_992i64), json!(i64::MIN), json!(u64::MAX), json!(1e300)] {
+            assert!(sha256(&json!({"a": [n]})).is_err());
+        }
+    }
+}

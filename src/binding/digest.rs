@@ -1,0 +1,63 @@
+//! The digest: one hash over all that a reviewer is shown.
+
+use crate::api::status::{JobBounds, ScopeEntry};
+use crate::api::{Constraints, Requester};
+use crate::binding::{CanonicalError, sha256};
+use serde_json::{Value, json};
+
+/// The target as it is shown: its hash, and the bounds it will run under.
+#[derive(Clone, Copy, Debug)]
+pub struct BoundJob<'a> {
+    /// `jobHash`.
+    pub hash: &'a str,
+    /// The Job's bounds once released.
+    pub bounds: &'a JobBounds,
+}
+
+/// All that a reviewer is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The request's uid.
+    pub uid: &'a str,
+    /// `status.revision`: an earlier digest never returns, even if everything else does.
+    pub revision: i64,
+    /// What is asked, as stored (see [`ask`]).
+    pub ask: &'a Value,
+    /// Who asks.
+    pub requester: &'a Requester,
+    /// What it can touch.
+    pub scope: &'a [ScopeEntry],
+    /// The bounds in force.
+    pub constraints: &'a Constraints,
+    /// `policySnapshot`.
+    pub policy_snapshot: &'a str,
+    /// The target, where there is one.
+    pub job: Option<BoundJob<'a>>,
+}
+
+/// Fields of a request's spec that are not part of the ask: who asked is shown beside it, and reviews come after.
+const NOT_ASKED: [&str; 4] = ["requester", "review", "reviews", "cancel"];
+
+/// What is asked: the stored spec without the parts that admission writes.
+pub fn ask(spec: &Value) -> Value {
+    let mut ask = spec.clone();
+    if let Some(fields) = ask.as_object_mut() {
+        fields.retain(|key, _| !NOT_ASKED.contains(&key.as_str()));
+    }
+    ask
+}
+
+/// `sha256:…` over all that a reviewer is shown.
+pub fn digest(shown: &Shown<'_>) -> Result<String, CanonicalError> {
+    sha256(&json!({
+        "type": "countersign.dev/digest/v1",
+        "uid": shown.uid,
+        "revision": shown.revision,
+        "ask": shown.ask,
+        "requester": shown.requester,
+        "scope": shown.scope,
+        "constraints": shown.constraints,
+        "policySnapshot": shown.policy_snapshot,
+        "job": shown.job.map(|job| json!({"hash": job.hash, "bounds": job.bounds})),
+    }))
+}

@@ -1,0 +1,148 @@
+//! The ends of a request: the writes that finish it, in the order that survives a crash between them.
+
+use crate::api::State;
+use crate::api::condition::{self, ConditionStatus};
+use crate::binding::{Receipt, ReceiptJob, ReceiptRequest};
+use crate::lifecycle::evaluate::Evaluation;
+use crate::lifecycle::plan::{Note, Observed, Plan, Step, Target, close_step};
+use crate::lifecycle::{job_patch, message, status};
+use crate::review::Tally;
+
+/// Approved (or allowed): start the Job, then say so. Without a Job, saying so is the release.
+pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation, tally: &Tally) -> Plan {
+    next.tallied(e, tally);
+    let text = match tally.approvers.is_empty() {
+        true => "allowed by policy".to_string(),
+        false => format!("approved by {}", tally.approvers.join(", ")),
+    };
+    let mut steps = next.snapshot_step(e);
+    steps.extend(release(o, e, tally, next.digest.as_deref()));
+    let reason = if tally.approvers.is_empty() { "Allowed" } else { "Approved" };
+    steps.push(finish(o, next.status, State::Released, reason, &text));
+    Plan { steps, next: None, note: Some(note(State::Released, &text)) }
+}
+
+/// The write that starts the Job, where there is one.
+pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: Option<&str>) -> Option<Step> {
+    let (Target::Job(job, _), Some(bound), Some(digest)) = (&o.target, &e.job, digest) else { return None };
+    let receipt = Receipt {
+        request: ReceiptRequest {
+            namespace: o.request.namespace.clone(),
+            name: o.request.name.clone(),
+            uid: o.request.uid.clone(),
+        },
+        job: ReceiptJob { uid: bound.uid.clone(), hash: bound.hash.clone() },
+        digest: digest.into(),
+        policy_snapshot: e.snapshot.as_ref().map(|s| s.hash.clone()).unwrap_or_default(),
+        approvers: tally.approvers.clone(),
+        constraints: e.constraints.clone(),
+        time: o.now,
+    };
+    let envelope = receipt.sign(o.key).ok()?;
+    Some(Step::ReleaseJob(job_patch::release(job, &e.constraints, digest, &envelope)))
+}
+
+/// The Job carries our receipt: it was released, and only the status is missing.
+pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
+    let text = match receipt.approvers.is_empty() {
+        true => "allowed by policy".to_string(),
+        false => format!("approved by {}", receipt.approvers.join(", ")),
+    };
+    let mut status = o.request.status.clone();
+    status.digest = Some(receipt.digest.clone());
+    status.policy_snapshot = Some(receipt.policy_snapshot.clone());
+    status.job_hash = Some(receipt.job.hash.clone());
+    status.constraints = receipt.constraints.clone();
+    for progress in &mut status.approvals {
+        let covers = |name: &&String| {
+            let review = o.request.reviews.iter().rev().find(|r| r.sealed && r.review.reviewer.username == **name);
+            review.is_some_and(|r| {
+                let reviewer = &r.review.reviewer;
+                progress.approvers.iter().any(|a| a.covers(&reviewer.username, &reviewer.groups))
+            })
+        };
+        let by: Vec<_> = receipt.approvers.iter().filter(covers).cloned().collect();
+        progress.approved_by = by;
+    }
+    let (held, required) = status
+        .approvals
+        .iter()
+        .fold((0, 0), |(h, r), p| (h + p.approved_by.len().min(p.required as usize), r + p.required));
+    status.summary.get_or_insert_default().approvals = format!("{held}/{required}");
+    let reason = if receipt.approvers.is_empty() { "Allowed" } else { "Approved" };
+    let steps = vec![finish(o, status, State::Released, reason, &text)];
+    Plan { steps, next: None, note: Some(note(State::Released, &text)) }
+}
+
+/// The Job says how this request ended, and only the status is missing.
+pub(super) fn closed_before(o: &Observed<'_>, state: State) -> Plan {
+    let text = format!("ended as {}, as its Job says", state.as_str());
+    Plan {
+        steps: vec![finish(o, o.request.status.clone(), state, state.as_str(), &text)],
+        next: None,
+        note: Some(note(state, &text)),
+    }
+}
+
+/// Ends without approval, before or beside evaluation.
+pub(super) fn without_approval(o: &Observed<'_>, state: State, reason: &str, text: &str) -> Plan {
+    ended(o, o.request.status.clone(), state, reason, text)
+}
+
+/// A Deny rule matched.
+pub(super) fn denied_by_policy(o: &Observed<'_>, e: &Evaluation, text: &str) -> Plan {
+    let mut status = o.request.status.clone();
+    status::describe(&mut status, e);
+    let generation = o.request.generation;
+    let why = "evaluated";
+    condition::set(&mut status.conditions, "Evaluated", ConditionStatus::True, "Denied", why, generation, o.now);
+    ended(o, status, State::Denied, "PolicyDenies", text)
+}
+
+/// Enough reviewers denied.
+pub(super) fn denied_by_reviewers(o: &Observed<'_>, mut next: status::Next, e: &Evaluation, tally: &Tally) -> Plan {
+    next.tallied(e, tally);
+    let text = format!("denied by {}", tally.deniers.join(", "));
+    ended(o, next.status, State::Denied, "ReviewersDenied", &text)
+}
+
+/// A clock ran out.
+pub(super) fn expired(o: &Observed<'_>, mut next: status::Next, e: &Evaluation, tally: &Tally, text: &str) -> Plan {
+    next.tallied(e, tally);
+    let mut plan = ended(o, next.status.clone(), State::Expired, "TimedOut", text);
+    plan.steps.splice(0..0, next.snapshot_step(e));
+    plan
+}
+
+/// First on the Job, guarded, then in the status: whoever writes the Job first, wins.
+fn ended(o: &Observed<'_>, status: crate::api::ApprovalRequestStatus, state: State, reason: &str, text: &str) -> Plan {
+    let mut steps: Vec<Step> = close_step(o, state).into_iter().collect();
+    steps.push(finish(o, status, state, reason, text));
+    Plan { steps, next: None, note: Some(note(state, text)) }
+}
+
+fn finish(
+    o: &Observed<'_>,
+    mut status: crate::api::ApprovalRequestStatus,
+    state: State,
+    reason: &str,
+    text: &str,
+) -> Step {
+    let text = message::cut(text.to_string());
+    let generation = o.request.generation;
+    status.state = state;
+    status.observed_generation = generation;
+    status.message = text.clone();
+    status.release_by = None;
+    if state == State::Released {
+        condition::set(&mut status.conditions, "Approved", ConditionStatus::True, reason, &text, generation, o.now);
+    } else {
+        status.conditions.retain(|c| c.type_ != "Approved");
+    }
+    condition::set(&mut status.conditions, state.as_str(), ConditionStatus::True, reason, &text, generation, o.now);
+    Step::WriteStatus(Box::new(status))
+}
+
+fn note(state: State, text: &str) -> Note {
+    Note { warning: state != State::Released, reason: state.as_str().into(), message: text.into() }
+}

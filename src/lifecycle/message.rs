@@ -1,0 +1,53 @@
+//! What `status.message` tells a person.
+
+use crate::lifecycle::RequestFacts;
+use crate::review::Tally;
+
+/// Longest message that is stored; longer ones are cut.
+const LONGEST: usize = 2000;
+
+/// What is still missing: `1 more approval from sre, 2 from security`.
+pub fn missing(tally: &Tally) -> String {
+    let open: Vec<String> = tally
+        .progress
+        .iter()
+        .filter_map(|p| {
+            let left = i64::from(p.required) - p.approved_by.len() as i64;
+            let more = if p.approved_by.is_empty() { "" } else { " more" };
+            let plural = if left == 1 { "" } else { "s" };
+            let who: Vec<_> = p.approvers.iter().map(|a| a.describe()).collect();
+            (left > 0).then(|| format!("{left}{more} approval{plural} from {}", who.join(" or ")))
+        })
+        .collect();
+    if open.is_empty() { "nothing is missing".into() } else { format!("waiting for {}", open.join(", ")) }
+}
+
+/// The command that approves what the digest binds.
+pub fn approve_command(request: &RequestFacts, digest: &str) -> String {
+    format!(
+        r#"kubectl patch apr {} -n {} --type=merge -p '{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"}}}}}}'"#,
+        request.name, request.namespace
+    )
+}
+
+/// Reviews that do not count, and why.
+pub fn not_counted(tally: &Tally) -> String {
+    let mut parts = vec![];
+    if tally.stale > 0 {
+        parts.push(format!("{} earlier review(s) no longer count", tally.stale));
+    }
+    if tally.unsealed > 0 {
+        parts.push(format!("{} review(s) were not sealed by admission and do not count", tally.unsealed));
+    }
+    parts.join("; ")
+}
+
+/// At most what the API stores, cut at a character.
+pub fn cut(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

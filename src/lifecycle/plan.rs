@@ -1,0 +1,325 @@
+//! The decision: what to write next for one request.
+
+use crate::api::{ApprovalRequestStatus, State};
+use crate::binding::{Keyring, Receipt, Snapshot};
+use crate::lifecycle::evaluate::{Evaluation, Problem};
+use crate::lifecycle::{Claim, JobFacts, NamespaceFacts, RequestFacts, end, job_patch, message, status};
+use crate::policy::PolicySet;
+use crate::review::{Tally, Terms, fold};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+/// How long after a deadline the request expires: a review that was sealed in time may still be on its way here.
+const GRACE: SignedDuration = SignedDuration::from_millis(500);
+
+/// Everything one decision rests on.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// The request.
+    pub request: &'a RequestFacts,
+    /// What it targets.
+    pub target: Target<'a>,
+    /// Every policy.
+    pub policies: &'a PolicySet,
+    /// The newest resource version seen of policies.
+    pub policies_version: i64,
+    /// The newest resource version seen of Jobs.
+    pub jobs_version: i64,
+    /// The request's namespace; none while it is not known yet.
+    pub namespace: Option<&'a NamespaceFacts>,
+    /// Whether every watch has spoken lately. Nothing is released on old news.
+    pub fresh: bool,
+    /// Why the API server refused the release last time, if it did.
+    pub refused: Option<&'a str>,
+    /// Signs receipts.
+    pub key: &'a Keyring,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a request targets.
+#[derive(Debug)]
+pub enum Target<'a> {
+    /// Nothing: its own state is what a paused step waits for.
+    None,
+    /// A Job that is not there.
+    Missing,
+    /// A Job, and whose it is.
+    Job(&'a JobFacts, Claim),
+}
+
+/// A guarded write to a Job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobPatch {
+    /// Namespace of the Job.
+    pub namespace: String,
+    /// Name of the Job.
+    pub name: String,
+    /// RFC 6902 operations.
+    pub operations: Value,
+}
+
+impl JobPatch {
+    pub(super) fn new(job: &JobFacts, operations: Vec<Value>) -> Self {
+        Self { namespace: job.namespace.clone(), name: job.name.clone(), operations: Value::Array(operations) }
+    }
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Keep a policy snapshot under its hash.
+    KeepSnapshot(Snapshot),
+    /// Start the Job: the point of no return.
+    ReleaseJob(JobPatch),
+    /// Record on the Job that its request ended without approval.
+    CloseJob(JobPatch),
+    /// Replace the request's status.
+    WriteStatus(Box<ApprovalRequestStatus>),
+    /// Let the request be deleted.
+    RemoveFinalizer,
+}
+
+/// Something to tell as an Event, after the writes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// One CamelCase word.
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+}
+
+/// Writes to make, in order; each only if the one before succeeded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The writes.
+    pub steps: Vec<Step>,
+    /// When to look again though nothing happened.
+    pub next: Option<Timestamp>,
+    /// What to tell.
+    pub note: Option<Note>,
+}
+
+impl Plan {
+    /// Nothing to do until something happens.
+    pub fn idle() -> Self {
+        Self::default()
+    }
+
+    /// Nothing to do until that time.
+    pub fn until(next: Timestamp) -> Self {
+        Self { next: Some(next), ..Self::default() }
+    }
+
+    /// The state that this plan writes, if it writes one.
+    pub fn writes_state(&self) -> Option<State> {
+        self.steps.iter().find_map(|step| match step {
+            Step::WriteStatus(status) => Some(status.state),
+            _ => None,
+        })
+    }
+}
+
+/// Decides what to write next. Deterministic; final states absorb.
+pub fn plan(o: &Observed<'_>) -> Plan {
+    let request = o.request;
+    if request.status.state.is_final() {
+        let remove = request.deleting && request.finalizer;
+        return Plan { steps: if remove { vec![Step::RemoveFinalizer] } else { vec![] }, ..Plan::idle() };
+    }
+    // The Job is the point of no return: what stands on it has happened, whatever else is known.
+    if let Some(receipt) = own_receipt(o) {
+        return end::released_before(o, receipt);
+    }
+    let natural = decide(o);
+    match own_close(o) {
+        Some(state) if natural.writes_state() != Some(state) => end::closed_before(o, state),
+        _ => natural,
+    }
+}
+
+/// The receipt on the target, if it speaks of this request.
+fn own_receipt<'a>(o: &'a Observed<'_>) -> Option<&'a Receipt> {
+    match &o.target {
+        Target::Job(job, _) => job.receipt.as_ref().filter(|r| r.request.uid == o.request.uid),
+        _ => None,
+    }
+}
+
+/// The end that the target says this request had: a crash came before the status was written.
+fn own_close(o: &Observed<'_>) -> Option<State> {
+    let Target::Job(job, Claim::Owner) = &o.target else { return None };
+    let (state, digest) = job.closed.as_deref()?.split_once(' ')?;
+    let ours = o.request.status.digest.as_deref() == Some(digest);
+    let ends = [State::Denied, State::Expired, State::Cancelled];
+    ends.into_iter().find(|end| ours && end.as_str() == state)
+}
+
+fn decide(o: &Observed<'_>) -> Plan {
+    let request = o.request;
+    if is_behind(o) {
+        return Plan::idle();
+    }
+    if let Some(message) = target_gone(o) {
+        return end::without_approval(o, State::Cancelled, "TargetDeleted", &message);
+    }
+    if request.deleting {
+        return end::without_approval(o, State::Cancelled, "Deleted", "the request was deleted before a decision");
+    }
+    if request.spec.cancel {
+        return end::without_approval(o, State::Cancelled, "Withdrawn", "withdrawn by the requester");
+    }
+    let Some(namespace) = o.namespace else { return Plan::idle() };
+    let evaluation = Evaluation::of(o, namespace);
+    if let Some(message) = evaluation.denial() {
+        return end::denied_by_policy(o, &evaluation, &message);
+    }
+    if evaluation.digest_at(o, request.status.revision).as_deref() == request.status.digest.as_deref()
+        && request.status.digest.is_some()
+    {
+        return proceed(o, evaluation, Binding::Kept);
+    }
+    match &evaluation.problem {
+        Some(problem) if !problem.unbinds => proceed(o, evaluation, Binding::Kept),
+        // What was shown is no longer so. An older view than the one it was shown from says nothing about that.
+        _ if request.status.digest.is_some() && !is_newer(o) => Plan::idle(),
+        _ => proceed(o, evaluation, Binding::New),
+    }
+}
+
+/// Whether this view of Jobs is older than the one that the request was bound from: it cannot tell a Job that is gone
+/// from one that it has not seen yet.
+fn is_behind(o: &Observed<'_>) -> bool {
+    let bound = o.request.status.target.is_some();
+    bound && o.request.status.bound_at.is_some_and(|at| o.jobs_version < at.target)
+}
+
+/// Why the bound target can never run any more, if so.
+fn target_gone(o: &Observed<'_>) -> Option<String> {
+    let bound = o.request.status.target.as_ref()?;
+    let name = o.request.spec.target.as_ref().map_or("", |t| t.name.as_str());
+    match &o.target {
+        Target::Job(job, _) if job.uid == bound.uid && !job.deleting => None,
+        Target::Job(job, _) if job.uid != bound.uid => {
+            Some(format!("Job {name} was deleted and created anew; approval is bound to the Job that was shown"))
+        }
+        _ => Some(format!("Job {name} was deleted")),
+    }
+}
+
+/// Whether this view of policies, namespace and target is at least as new as the bound one in every part, and newer in one.
+fn is_newer(o: &Observed<'_>) -> bool {
+    let Some(bound) = o.request.status.bound_at else { return true };
+    let now = status::bound_at(o);
+    let pairs = [(bound.policies, now.policies), (bound.namespace, now.namespace), (bound.target, now.target)];
+    pairs.iter().all(|(then, now)| now >= then) && pairs.iter().any(|(then, now)| now > then)
+}
+
+/// Whether what reviewers were shown still stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Binding {
+    Kept,
+    New,
+}
+
+/// Goes on with a request that policy does not deny: release, expire, or wait.
+fn proceed(o: &Observed<'_>, evaluation: Evaluation, binding: Binding) -> Plan {
+    let pending_until = o.request.created + seconds(evaluation.outcome.pending_timeout_seconds);
+    let next = status::Next::new(o, &evaluation, binding, pending_until);
+    let tally = fold(&o.request.reviews, &terms(o, &evaluation, next.digest.as_deref().unwrap_or_default()));
+    if tally.denied && evaluation.problem.is_none() {
+        return end::denied_by_reviewers(o, next, &evaluation, &tally);
+    }
+    if let Some(problem) = &evaluation.problem {
+        return wait_or_expire(o, next, &evaluation, &tally, Some(problem));
+    }
+    let allowed = evaluation.outcome.requirements.is_empty();
+    let approved_at = tally.approved_at.filter(|at| *at <= pending_until);
+    match approved_at {
+        Some(at) => release_or_expire(o, next, &evaluation, &tally, Some(at)),
+        None if allowed => release_or_expire(o, next, &evaluation, &tally, None),
+        None => wait_or_expire(o, next, &evaluation, &tally, None),
+    }
+}
+
+fn terms<'a>(o: &'a Observed<'_>, evaluation: &'a Evaluation, digest: &'a str) -> Terms<'a> {
+    Terms {
+        requirements: &evaluation.outcome.requirements,
+        denials: evaluation.outcome.denials,
+        self_approval: evaluation.outcome.self_approval,
+        requester: o.request.spec.requester.as_ref().unwrap_or(const { &NOBODY }),
+        digest,
+    }
+}
+
+const NOBODY: crate::api::Requester = crate::api::Requester { username: String::new(), uid: None, groups: vec![] };
+
+fn wait_or_expire(
+    o: &Observed<'_>,
+    next: status::Next,
+    evaluation: &Evaluation,
+    tally: &Tally,
+    problem: Option<&Problem>,
+) -> Plan {
+    let expires = next.pending_until + GRACE;
+    if o.now >= expires {
+        let why = problem.map_or_else(|| message::missing(tally), |p| p.message.clone());
+        let text = format!("no approval by {}: {why}", next.pending_until);
+        return end::expired(o, next, evaluation, tally, &text);
+    }
+    let mut plan = next.pending(o, evaluation, tally, problem);
+    plan.next = Some(expires);
+    plan
+}
+
+/// Releases what is approved (at that time) or allowed (then without a release deadline).
+fn release_or_expire(
+    o: &Observed<'_>,
+    next: status::Next,
+    evaluation: &Evaluation,
+    tally: &Tally,
+    approved_at: Option<Timestamp>,
+) -> Plan {
+    let release_by = approved_at.map(|at| at + seconds(evaluation.outcome.release_timeout_seconds));
+    if let Some(by) = release_by.filter(|by| o.now >= *by + GRACE) {
+        let why = o.refused.unwrap_or("the operator was not able to act in time");
+        let text = format!("approved, but not released by {by}: {why}; ask anew");
+        return end::expired(o, next, evaluation, tally, &text);
+    }
+    if !o.fresh {
+        return Plan::until(o.now + SignedDuration::from_secs(1));
+    }
+    if let Some(refused) = o.refused {
+        let release = end::release(o, evaluation, tally, next.digest.as_deref());
+        let mut plan = next.approved(o, evaluation, tally, release_by, refused);
+        // First say so, then try again: once it succeeds, the receipt on the Job finishes the request.
+        if plan.steps.is_empty() {
+            plan.steps.extend(release);
+        }
+        plan.next = release_by.map(|by| by + GRACE);
+        return plan;
+    }
+    end::released(o, next, evaluation, tally)
+}
+
+/// A number of seconds, as the API bounds it.
+pub(super) fn seconds(n: i64) -> SignedDuration {
+    SignedDuration::from_secs(n)
+}
+
+/// The name and value of the annotation that an end without approval leaves on the Job, if it is to be written.
+pub(super) fn close_step(o: &Observed<'_>, state: State) -> Option<Step> {
+    let Target::Job(job, Claim::Owner) = &o.target else { return None };
+    let value = job_patch::closed_value(state, o.request.status.digest.as_deref());
+    let gone = job.deleting || o.request.status.target.as_ref().is_some_and(|t| t.uid != job.uid);
+    let others = job.receipt.is_some();
+    let done = job.closed.as_deref() == Some(&value);
+    (!gone && !others && !done && asked_for(o, job)).then(|| Step::CloseJob(job_patch::close(job, &value)))
+}
+
+/// Whether the Job is the one that the request names, where it names a uid.
+pub(super) fn asked_for(o: &Observed<'_>, job: &JobFacts) -> bool {
+    o.request.spec.target.as_ref().is_some_and(|t| t.uid.as_ref().is_none_or(|uid| *uid == job.uid))
+}

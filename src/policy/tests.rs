@@ -1,0 +1,332 @@
+use super::*;
+use crate::api::policy::Decision;
+use crate::api::{Requester, SelfApproval};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn set(policies: &[(&str, Value)]) -> PolicySet {
+    let mut set = PolicySet::default();
+    for (name, spec) in policies {
+        match compile(name, spec) {
+            Ok(policy) => set.ready.push(Arc::new(policy)),
+            Err(broken) => set.broken.push(Arc::from(broken)),
+        }
+    }
+    set
+}
+
+#[derive(Debug)]
+struct Asked {
+    requested_by: String,
+    declared: Vec<String>,
+    derived: Vec<DerivedTag>,
+    requester: Requester,
+    labels: BTreeMap<String, String>,
+}
+
+impl Asked {
+    fn with_tags(tags: &[&str]) -> Self {
+        Self {
+            requested_by: "workflow.incident-triage".into(),
+            declared: tags.iter().map(|t| t.to_string()).collect(),
+            derived: vec![],
+            requester: Requester {
+                username: "system:serviceaccount:payments:triage".into(),
+                uid: None,
+                groups: vec!["system:serviceaccounts".into()],
+            },
+            labels: BTreeMap::from([("env".into(), "prod".into())]),
+        }
+    }
+
+    fn of(&self, policies: &PolicySet) -> Outcome {
+        evaluate(
+            policies,
+            &Facts {
+                requested_by: &self.requested_by,
+                declared_tags: &self.declared,
+                derived_tags: &self.derived,
+                requester: &self.requester,
+                namespace_labels: &self.labels,
+            },
+        )
+    }
+}
+
+fn approval(count: i32, group: &str) -> Value {
+    json!({"requirements": [{"name": group, "count": count, "approvers": [{"kind": "Group", "name": group}]}]})
+}
+
+fn rule(name: &str, when: Value, decision: &str) -> Value {
+    let mut rule = json!({"name": name, "when": when, "decision": decision});
+    if decision == "RequireApproval" {
+        rule["approvals"] = approval(1, "sre");
+    }
+    rule
+}
+
+fn error(spec: Value) -> String {
+    compile("p", &spec).map(|_| ()).unwrap_err().error.to_string()
+}
+
+#[test]
+fn the_strictest_matching_rule_wins_whatever_the_order() {
+    let rules = [
+        rule("any", json!({}), "Allow"),
+        rule("write", json!({"riskTags": ["prod", "write"]}), "RequireApproval"),
+        rule("drop", json!({"anyRiskTags": ["drop", "purge"]}), "Deny"),
+    ];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let spec = json!({"rules": order.map(|i| rules[i].clone())});
+        let policies = set(&[("p", spec)]);
+        let decide = |tags: &[&str]| Asked::with_tags(tags).of(&policies).decision;
+        assert_eq!(decide(&[]), Some(Decision::Allow));
+        assert_eq!(decide(&["prod"]), Some(Decision::Allow));
+        assert_eq!(decide(&["write", "prod"]), Some(Decision::RequireApproval));
+        assert_eq!(decide(&["write", "prod", "purge"]), Some(Decision::Deny));
+    }
+    assert_eq!(Asked::with_tags(&[]).of(&set(&[])).decision, None);
+}
+
+#[test]
+fn requirements_add_up_by_normalised_approver_set() {
+    let two = |name: &str, count, approvers: Value| {
+        json!({"rules": [{"name": "r", "decision": "RequireApproval", "approvals":
+            {"denials": 3, "requirements": [{"name": name, "count": count, "approvers": approvers}]}}]})
+    };
+    let (sre, alice) = (json!({"kind": "Group", "name": "sre"}), json!({"kind": "User", "name": "alice"}));
+    let policies = set(&[
+        ("a", two("zeta", 1, json!([sre, alice]))),
+        ("b", two("alpha", 2, json!([alice, sre, sre]))),
+        ("c", json!({"rules": [rule("r", json!({}), "RequireApproval")]})),
+    ]);
+    let outcome = Asked::with_tags(&[]).of(&policies);
+    let found: Vec<_> = outcome.requirements.iter().map(|r| (r.name.as_str(), r.count, r.approvers.len())).collect();
+    assert_eq!(found, [("alpha", 2, 2), ("sre", 1, 1)]);
+    assert_eq!((outcome.denials, outcome.approvals_required()), (1, 3));
+}
+
+#[test]
+fn self_approval_needs_every_matching_rule_to_grant_it() {
+    let granting = json!({"rules": [{"name": "r", "decision": "RequireApproval", "approvals":
+        {"selfApproval": "Allow", "requirements": approval(1, "sre")["requirements"]}}]});
+    let asked = Asked::with_tags(&[]);
+    assert_eq!(asked.of(&set(&[("a", granting.clone())])).self_approval, SelfApproval::Allow);
+    let silent = json!({"rules": [rule("r", json!({}), "RequireApproval")]});
+    assert_eq!(asked.of(&set(&[("a", granting), ("b", silent)])).self_approval, SelfApproval::Forbid);
+    let allow_only = json!({"rules": [rule("r", json!({}), "Allow")]});
+    assert_eq!(asked.of(&set(&[("a", allow_only)])).self_approval, SelfApproval::Forbid);
+}
+
+#[test]
+fn an_allow_and_an_unless_see_facts_only() {
+    let derived =
+        |policy: Option<&str>| DerivedTag { tag: "read".into(), policy: policy.map(str::to_string), detail: "".into() };
+    let allow = set(&[("p", json!({"rules": [rule("r", json!({"riskTags": ["read"]}), "Allow")]}))]);
+    let mut asked = Asked::with_tags(&["read"]);
+    assert_eq!(asked.of(&allow).decision, None, "a declared tag earns no Allow");
+    asked.derived = vec![derived(Some("other"))];
+    assert_eq!(asked.of(&allow).decision, None, "nor does a tag of another policy's classifier");
+    asked.derived = vec![derived(Some("p"))];
+    assert_eq!(asked.of(&allow).decision, Some(Decision::Allow));
+
+    let mut held = rule("r", json!({}), "RequireApproval");
+    held["unless"] = json!({"riskTags": ["read"]});
+    let unless = set(&[("p", json!({"rules": [held.clone()]}))]);
+    assert_eq!(Asked::with_tags(&["read"]).of(&unless).decision, Some(Decision::RequireApproval));
+    asked.derived = vec![derived(None)];
+    assert_eq!(asked.of(&unless).decision, None);
+    held["trustClaims"] = json!(true);
+    assert_eq!(Asked::with_tags(&["read"]).of(&set(&[("p", json!({"rules": [held]}))])).decision, None);
+}
+
+#[test]
+fn a_policy_that_does_not_compile_covers_what_it_might() {
+    let everywhere = json!({"rules": []});
+    let staging = json!({"match": {"namespaceSelector": {"matchLabels": {"env": "staging"}}}, "rules": []});
+    let unreadable = json!({"match": {"namespaceSelector": {"matchLabels": {"bad key!": "x"}}}, "rules": []});
+    let asked = Asked::with_tags(&[]);
+    assert_eq!(asked.of(&set(&[("a", everywhere)])).not_ready.len(), 1);
+    assert_eq!(asked.of(&set(&[("a", staging)])).not_ready.len(), 0);
+    assert_eq!(asked.of(&set(&[("a", unreadable)])).not_ready.len(), 1);
+}
+
+#[test]
+fn errors_name_the_field_and_what_to_do() {
+    let with = |change: Value| {
+        let mut rule = rule("r", json!({}), "RequireApproval");
+        for (key, value) in change.as_object().unwrap() {
+            rule[key] = value.clone();
+        }
+        json!({"rules": [rule]})
+    };
+    for (spec, expected) in [
+        (json!({"rules": []}), "spec.rules: a policy needs at least one rule"),
+        (
+            json!({"rules": [rule("r", json!({}), "Allow"), rule("r", json!({}), "Deny")]}),
+            "spec.rules: two rules are named \"r\"",
+        ),
+        (
+            with(json!({"approvals": approval(0, "sre")})),
+            "spec.rules[r].approvals.requirements[sre].count: must be from 1",
+        ),
+        (with(json!({"approvals": {"requirements": []}})), "requirements: needs at least one"),
+        (
+            with(json!({"approvals": {"requirements": [{"name": "x", "approvers": []}]}})),
+            "requirements[x].approvers: names nobody",
+        ),
+        (
+            with(json!({"approvals": {"requirements": [{"name": "x", "count": 2, "approvers":
+                [{"kind": "User", "name": "alice"}, {"kind": "User", "name": "alice"}]}]}})),
+            "count: is 2 but only 1 approvers are listed by name",
+        ),
+        (with(json!({"unless": {}})), "spec.rules[r].unless: is empty"),
+        (
+            with(json!({"unless": {"requestedBy": ["*"]}})),
+            "spec.rules[r].unless.requestedBy: is the requester's own claim",
+        ),
+        (json!({"rules": [rule("r", json!({"requestedBy": ["*"]}), "Allow")]}), "spec.rules[r].when.requestedBy"),
+        (with(json!({"colour": "blue"})), "spec.rules[0]"),
+        (
+            with(json!({"when": {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}})),
+            "spec.rules[r].when.namespaceSelector.matchExpressions[0].values",
+        ),
+        (
+            json!({"match": {"namespaceSelector": {"matchLabels": {"a b": "c"}}}, "rules": [rule("r", json!({}), "Deny")]}),
+            "\"a b\" is not a label key",
+        ),
+    ] {
+        let found = error(spec);
+        assert!(found.contains(expected), "expected {expected:?} in {found:?}");
+    }
+}
+
+// -- properties --
+
+fn tags() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::btree_set(prop::sample::select(vec!["a", "b", "c", "d"]), 0..4)
+        .prop_map(|set| set.into_iter().map(str::to_string).collect())
+}
+
+fn arbitrary_rule() -> impl Strategy<Value = Value> {
+    let decision = prop::sample::select(vec!["Allow", "RequireApproval", "Deny"]);
+    let numbers = (1..4i32, 1..4i32, 1..5000i64, 1..5000i64, prop::option::of(1..5000i64));
+    (decision, tags(), tags(), tags(), any::<bool>(), prop::sample::select(vec!["sre", "security"]), numbers).prop_map(
+        |(decision, when, any_of, unless, own, group, (count, denials, pending, release, runtime))| {
+            let mut rule = json!({"name": "x", "decision": decision, "when": {"riskTags": when, "anyRiskTags": any_of},
+                "pendingTimeoutSeconds": pending, "releaseTimeoutSeconds": release});
+            if !unless.is_empty() {
+                rule["unless"] = json!({"riskTags": unless});
+            }
+            if let Some(runtime) = runtime {
+                rule["constraints"] = json!({"maxRuntimeSeconds": runtime, "limits": {"n": runtime}});
+            }
+            if decision == "RequireApproval" {
+                rule["approvals"] = approval(count, group);
+                rule["approvals"]["denials"] = json!(denials);
+                rule["approvals"]["selfApproval"] = json!(if own { "Allow" } else { "Forbid" });
+            }
+            rule
+        },
+    )
+}
+
+fn arbitrary_policy() -> impl Strategy<Value = Value> {
+    (prop::collection::vec(arbitrary_rule(), 1..5), prop::option::of(prop::sample::select(vec!["prod", "staging"])))
+        .prop_map(|(mut rules, env)| {
+            for (i, rule) in rules.iter_mut().enumerate() {
+                rule["name"] = json!(format!("r{i}"));
+            }
+            let mut spec = json!({"rules": rules});
+            if let Some(env) = env {
+                spec["match"] = json!({"namespaceSelector": {"matchLabels": {"env": env}}});
+            }
+            spec
+        })
+}
+
+fn arbitrary_request() -> impl Strategy<Value = Asked> {
+    let owners = prop::sample::select(vec![None, Some("p0".to_string()), Some("p1".to_string())]);
+    let derived = prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), owners), 0..3);
+    (tags(), derived).prop_map(|(declared, derived)| {
+        let derived = derived
+            .into_iter()
+            .map(|(tag, policy)| DerivedTag { tag: tag.into(), policy, detail: String::new() })
+            .collect();
+        Asked { declared, derived, ..Asked::with_tags(&[]) }
+    })
+}
+
+/// Whether `after` is at least as strict as `before`.
+fn at_least(before: &Outcome, after: &Outcome) -> bool {
+    let tighter = |a: Option<i64>, b: Option<i64>| a.is_none_or(|a| b.is_some_and(|b| b <= a));
+    let bounds = tighter(before.constraints.max_runtime_seconds, after.constraints.max_runtime_seconds)
+        && before.constraints.limits.iter().all(|(k, v)| after.constraints.limits.get(k).is_some_and(|w| w <= v));
+    let quorum = || {
+        before
+            .requirements
+            .iter()
+            .all(|r| after.requirements.iter().any(|s| s.approvers == r.approvers && s.count >= r.count))
+            && after.denials <= before.denials
+            && after.self_approval <= before.self_approval
+            && after.pending_timeout_seconds <= before.pending_timeout_seconds
+            && after.release_timeout_seconds <= before.release_timeout_seconds
+    };
+    match (before.decision, after.decision) {
+        (None, _) => true,
+        (Some(Decision::RequireApproval), Some(Decision::RequireApproval)) => bounds && quorum(),
+        (before, after) => after >= before && bounds,
+    }
+}
+
+fn named(policies: &[Value]) -> PolicySet {
+    let named: Vec<_> = policies.iter().enumerate().map(|(i, spec)| (format!("p{i}"), spec.clone())).collect();
+    let borrowed: Vec<_> = named.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect();
+    set(&borrowed)
+}
+
+proptest! {
+    #[test]
+    fn another_policy_never_weakens(asked in arbitrary_request(), mut policies in prop::collection::vec(arbitrary_policy(), 0..4), more in arbitrary_policy()) {
+        let before = asked.of(&named(&policies));
+        policies.push(more);
+        prop_assert!(at_least(&before, &asked.of(&named(&policies))));
+    }
+
+    #[test]
+    fn another_rule_never_weakens(asked in arbitrary_request(), mut policies in prop::collection::vec(arbitrary_policy(), 1..4), mut more in arbitrary_rule()) {
+        let before = asked.of(&named(&policies));
+        more["name"] = json!("another");
+        policies[0]["rules"].as_array_mut().unwrap().push(more);
+        prop_assert!(at_least(&before, &asked.of(&named(&policies))));
+    }
+
+    #[test]
+    fn another_declared_tag_never_weakens(mut asked in arbitrary_request(), policies in prop::collection::vec(arbitrary_policy(), 0..4), tag in "[a-e]") {
+        let before = asked.of(&named(&policies));
+        asked.declared.push(tag);
+        prop_assert!(at_least(&before, &asked.of(&named(&policies))));
+    }
+
+    #[test]
+    fn order_never_matters(asked in arbitrary_request(), mut policies in prop::collection::vec(arbitrary_policy(), 0..4)) {
+        let mut named: Vec<_> = policies.drain(..).enumerate().map(|(i, spec)| (format!("p{i}"), spec)).collect();
+        let of = |named: &[(String, Value)]| {
+            asked.of(&set(&named.iter().map(|(n, s)| (n.as_str(), s.clone())).collect::<Vec<_>>())).snapshot()
+        };
+        let before = of(&named);
+        named.reverse();
+        for (_, spec) in &mut named {
+            spec["rules"].as_array_mut().unwrap().reverse();
+        }
+        prop_assert_eq!(before, of(&named));
+    }
+
+    #[test]
+    fn compiling_and_evaluating_is_total(text in "\\PC{0,200}", asked in arbitrary_request()) {
+        let value: Value = serde_json::from_str(&text).unwrap_or(json!({"rules": [{"name": text}]}));
+        let _ = asked.of(&set(&[("p", value)]));
+    }
+}

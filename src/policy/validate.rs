@@ -1,0 +1,192 @@
+//! What makes a policy unusable, field by field. The CRD refuses most of this already; a policy may have been stored
+//! under an older CRD, or while no webhook was there.
+
+use crate::api::policy::{ApprovalPolicySpec, Approvals, Decision, Requirement};
+use crate::api::{Constraints, LabelSelector, Operator, Rule, Subject, SubjectKind, When};
+use crate::policy::PolicyError;
+use std::collections::BTreeSet;
+
+type Checked = Result<(), PolicyError>;
+
+pub fn policy(spec: &ApprovalPolicySpec) -> Checked {
+    if let Some(selector_) = spec.match_.as_ref().and_then(|m| m.namespace_selector.as_ref()) {
+        selector("spec.match.namespaceSelector", selector_)?;
+    }
+    if spec.rules.is_empty() {
+        return fail("spec.rules", "a policy needs at least one rule");
+    }
+    let mut names = BTreeSet::new();
+    for rule in &spec.rules {
+        if !names.insert(&rule.name) {
+            return fail(
+                "spec.rules",
+                format!("two rules are named {:?}; rule names are unique in a policy", rule.name),
+            );
+        }
+        self::rule(&format!("spec.rules[{}]", rule.name), rule)?;
+    }
+    Ok(())
+}
+
+fn rule(at: &str, rule: &Rule) -> Checked {
+    let facts_only = !rule.trust_claims;
+    if let Some(when) = &rule.when {
+        conditions(&format!("{at}.when"), when, facts_only && rule.decision == Decision::Allow)?;
+    }
+    if let Some(unless) = &rule.unless {
+        if *unless == When::default() {
+            return fail(
+                format!("{at}.unless"),
+                "is empty, so the rule would never apply; name a condition or remove it",
+            );
+        }
+        conditions(&format!("{at}.unless"), unless, facts_only)?;
+    }
+    constraints(&format!("{at}.constraints"), &rule.constraints)?;
+    if rule.pending_timeout_seconds < 1 {
+        return fail(format!("{at}.pendingTimeoutSeconds"), "must be at least 1");
+    }
+    if rule.release_timeout_seconds < 1 {
+        return fail(format!("{at}.releaseTimeoutSeconds"), "must be at least 1");
+    }
+    match (&rule.approvals, rule.decision) {
+        (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), a),
+        (None, Decision::RequireApproval) => {
+            fail(format!("{at}.approvals"), "is required with decision RequireApproval")
+        }
+        (Some(_), _) => fail(format!("{at}.approvals"), "belongs to decision RequireApproval only"),
+        (None, _) => Ok(()),
+    }
+}
+
+fn conditions(at: &str, when: &When, facts_only: bool) -> Checked {
+    if facts_only && !when.requested_by.is_empty() {
+        return fail(
+            format!("{at}.requestedBy"),
+            "is the requester's own claim and cannot loosen the gate; use requesters, or set trustClaims: true",
+        );
+    }
+    for (i, subject_) in when.requesters.iter().enumerate() {
+        subject(&format!("{at}.requesters[{i}]"), subject_)?;
+    }
+    match &when.namespace_selector {
+        Some(s) => selector(&format!("{at}.namespaceSelector"), s),
+        None => Ok(()),
+    }
+}
+
+fn approvals(at: &str, approvals: &Approvals) -> Checked {
+    if approvals.requirements.is_empty() {
+        return fail(format!("{at}.requirements"), "needs at least one requirement");
+    }
+    if !(1..=64).contains(&approvals.denials) {
+        return fail(format!("{at}.denials"), "must be from 1 to 64");
+    }
+    let mut names = BTreeSet::new();
+    for requirement in &approvals.requirements {
+        if !names.insert(&requirement.name) {
+            return fail(format!("{at}.requirements"), format!("two requirements are named {:?}", requirement.name));
+        }
+        self::requirement(&format!("{at}.requirements[{}]", requirement.name), requirement)?;
+    }
+    Ok(())
+}
+
+fn requirement(at: &str, requirement: &Requirement) -> Checked {
+    if requirement.approvers.is_empty() {
+        return fail(format!("{at}.approvers"), "names nobody; list at least one User, Group or ServiceAccount");
+    }
+    if !(1..=64).contains(&requirement.count) {
+        return fail(format!("{at}.count"), "must be from 1 to 64");
+    }
+    for (i, approver) in requirement.approvers.iter().enumerate() {
+        subject(&format!("{at}.approvers[{i}]"), approver)?;
+    }
+    let people: BTreeSet<_> = requirement.approvers.iter().collect();
+    let open_ended = people.iter().any(|s| s.kind == SubjectKind::Group);
+    if !open_ended && i64::from(requirement.count) > people.len() as i64 {
+        return fail(
+            format!("{at}.count"),
+            format!(
+                "is {} but only {} approvers are listed by name; nobody could meet it",
+                requirement.count,
+                people.len()
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn constraints(at: &str, constraints: &Constraints) -> Checked {
+    let negative = constraints.max_runtime_seconds.is_some_and(|n| n < 1)
+        || constraints.max_retries.is_some_and(|n| n < 0)
+        || constraints.max_parallelism.is_some_and(|n| n < 1)
+        || constraints.limits.values().any(|limit| limit.0 < 0);
+    if negative { fail(at, "a bound is below what it can be") } else { Ok(()) }
+}
+
+fn subject(at: &str, subject: &Subject) -> Checked {
+    if subject.name.is_empty() {
+        return fail(format!("{at}.name"), "is empty");
+    }
+    if (subject.kind == SubjectKind::ServiceAccount) != subject.namespace.is_some() {
+        return fail(format!("{at}.namespace"), "is required for a ServiceAccount, and only there");
+    }
+    Ok(())
+}
+
+pub fn selector(at: &str, selector: &LabelSelector) -> Checked {
+    for (key, value) in &selector.match_labels {
+        label_key(&format!("{at}.matchLabels"), key)?;
+        label_value(&format!("{at}.matchLabels[{key}]"), &value.0)?;
+    }
+    for (i, requirement) in selector.match_expressions.iter().enumerate() {
+        let at = format!("{at}.matchExpressions[{i}]");
+        label_key(&at, &requirement.key)?;
+        for value in &requirement.values {
+            label_value(&at, &value.0)?;
+        }
+        let wants_values = matches!(requirement.operator, Operator::In | Operator::NotIn);
+        if wants_values == requirement.values.is_empty() {
+            return fail(format!("{at}.values"), "In and NotIn need values; Exists and DoesNotExist take none");
+        }
+    }
+    Ok(())
+}
+
+/// A label key: `[prefix/]name`, as Kubernetes takes it.
+fn label_key(at: &str, key: &str) -> Checked {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let dns = |p: &str| {
+        !p.is_empty()
+            && p.len() <= 253
+            && p.split('.').all(|part| {
+                edged(part) && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            })
+    };
+    if prefix.is_some_and(|p| !dns(p)) || name.len() > 63 || !edged(name) || !name.chars().all(label_char) {
+        return fail(at, format!("{key:?} is not a label key"));
+    }
+    Ok(())
+}
+
+fn label_value(at: &str, value: &str) -> Checked {
+    if value.is_empty() || (value.len() <= 63 && edged(value) && value.chars().all(label_char)) {
+        return Ok(());
+    }
+    fail(at, format!("{value:?} is not a label value"))
+}
+
+fn label_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// Begins and ends with a letter or digit.
+fn edged(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    edge(text.chars().next()) && edge(text.chars().last())
+}
+
+fn fail(field: impl Into<String>, problem: impl Into<String>) -> Checked {
+    Err(PolicyError::new(field, problem))
+}

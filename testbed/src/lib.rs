@@ -1,0 +1,39 @@
+//! A real Kubernetes control plane on loopback: etcd, kube-apiserver, kube-controller-manager, kube-scheduler
+//! and a simulated node. No root, no containers, no downloads other than Go modules.
+//!
+//! [`ControlPlane::start`] is the entry point. The programs are built once from the pinned modules under `go/`
+//! and cached; [`Programs`] says where they are looked for.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod audit;
+mod certificate;
+mod components;
+mod control_plane;
+mod go_build;
+mod identity;
+mod pki;
+mod processes;
+mod programs;
+mod readiness;
+mod state_dir;
+
+pub use audit::{AuditFilter, AuditLog, Mark};
+pub use control_plane::{ControlPlane, Options};
+pub use identity::{Identity, Kubectl, Output};
+pub use programs::Programs;
+
+/// Receives one line of progress at a time.
+pub type Progress = fn(&str);
+
+/// Writes progress to standard error, past the test runner's capture: a first build takes minutes,
+/// and whoever waits for it should see why.
+pub fn progress_to_stderr(line: &str) {
+    use std::io::Write;
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "testbed: {line}");
+}
+
+/// Drops progress.
+pub fn no_progress(_line: &str) {}

@@ -1,0 +1,153 @@
+//! Child processes that end with this process, however it ends.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+/// Runs a command and kills it as soon as standard input ends. Its input is a pipe that only we hold open, and the
+/// kernel closes it even when we are killed or leak the handle, so nothing depends on a destructor.
+///
+/// The command is killed outright: its state is disposable, and an API server asked politely waits for its watches.
+const WATCHDOG: &str = r#"
+exec 3<&0
+"$@" </dev/null 3<&- &
+child=$!
+{ read -r _; kill -9 "$child"; } <&3 2>/dev/null &
+watcher=$!
+wait "$child"
+status=$?
+kill "$watcher" 2>/dev/null
+exit "$status"
+"#;
+
+/// Removes a directory once standard input ends. Retries while dying processes still write into it.
+const JANITOR: &str = r#"
+read -r _
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    rm -rf -- "$1" 2>/dev/null && exit
+    sleep 0.3
+done
+"#;
+
+const LOG_LINES_SHOWN: usize = 15;
+
+/// A shell that acts when our end of its standard input closes.
+struct Leash {
+    shell: Child,
+    held: Option<ChildStdin>,
+}
+
+impl Leash {
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut shell = command
+            .stdin(Stdio::piped())
+            // Its own process group: an interrupt from the terminal is for us to handle, not for our children.
+            .process_group(0)
+            .spawn()
+            .context("starting sh")?;
+        let held = shell.stdin.take();
+        Ok(Self { shell, held })
+    }
+
+    fn release(&mut self) {
+        self.held = None;
+    }
+
+    fn wait(&mut self) {
+        self.release();
+        // It can only fail when the shell was already waited for.
+        let _ = self.shell.wait();
+    }
+}
+
+/// A running program of the control plane.
+pub(crate) struct Process {
+    name: &'static str,
+    log: PathBuf,
+    leash: Leash,
+}
+
+impl Process {
+    /// Starts `program` in `dir`, its output in `dir/logs/NAME.log`.
+    pub(crate) fn start(name: &'static str, program: &Path, args: Vec<OsString>, dir: &Path) -> Result<Self> {
+        let log = dir.join("logs").join(format!("{name}.log"));
+        let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(WATCHDOG).arg(name).arg(program).args(args);
+        command.current_dir(dir).env("KWOK_WORKDIR", dir.join("kwok"));
+        command.stdout(output.try_clone()?).stderr(output);
+        let leash = Leash::start(&mut command)?;
+        Ok(Self { name, log, leash })
+    }
+
+    /// An error with the end of the log if the program has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.leash.shell.try_wait()? {
+            None => Ok(()),
+            Some(status) => {
+                let tail = tail(&self.log, LOG_LINES_SHOWN);
+                anyhow::bail!("{} ended early ({status}); the end of its log:\n{tail}", self.name)
+            }
+        }
+    }
+}
+
+/// Ends `processes` and waits until they are gone.
+pub(crate) fn stop(processes: &mut Vec<Process>) {
+    for process in processes.iter_mut() {
+        process.leash.release();
+    }
+    for mut process in processes.drain(..) {
+        process.leash.wait();
+    }
+}
+
+/// Removes a directory when dropped, or when this process ends without dropping it.
+pub(crate) struct Janitor(Leash);
+
+impl Janitor {
+    pub(crate) fn start(dir: &Path) -> Result<Self> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(JANITOR).arg("janitor").arg(dir);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(Leash::start(&mut command)?))
+    }
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
+/// Loopback ports that are free now. Another process may take one before it is used: see [`port_was_taken`].
+pub(crate) fn free_ports<const N: usize>() -> io::Result<[u16; N]> {
+    // All are held until all are known, so that they differ.
+    let mut held = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
+}
+
+/// Whether a program ended because somebody else got its port first.
+pub(crate) fn port_was_taken(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains("address already in use")
+}
+
+/// The last `count` lines of a file.
+pub(crate) fn tail(path: &Path, count: usize) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

@@ -1,0 +1,198 @@
+//! The control plane does what the other tests take for granted.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use countersign_testbed::{AuditFilter, ControlPlane, Options};
+use serde_json::json;
+use tokio::sync::OnceCell;
+
+/// Shared, and never dropped: the programs have to go without that.
+async fn control_plane() -> Result<&'static ControlPlane> {
+    static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+    SHARED.get_or_try_init(|| ControlPlane::start(Options::default())).await
+}
+
+fn job(name: &str, suspend: bool) -> String {
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name},
+        "spec": {
+            "suspend": suspend,
+            "template": {"spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "main", "image": "localhost/none:1"}],
+            }},
+        },
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn comes_up_with_the_pinned_release() -> Result<()> {
+    let cluster = control_plane().await?;
+    let version = cluster.admin().kubectl(["version"]).json().await?;
+    let client = version["clientVersion"]["gitVersion"].as_str().context("client version")?;
+    assert!(client.starts_with("v1."), "{version}");
+    assert_ne!(client, "v1.0.0");
+    assert_eq!(version["serverVersion"]["gitVersion"], client);
+    let kubeconfig = fs::read_to_string(cluster.admin().kubeconfig)?;
+    assert!(kubeconfig.contains(cluster.server_url()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn roles_are_bound_to_any_of_a_users_groups() -> Result<()> {
+    let cluster = control_plane().await?;
+    let admin = cluster.admin();
+    let role = ["create", "role", "reader", "--verb=get,list", "--resource=configmaps"];
+    admin.kubectl(role).ok().await?;
+    let binding = ["create", "rolebinding", "reader", "--role=reader", "--group=readers"];
+    admin.kubectl(binding).ok().await?;
+
+    let alice = cluster.user("alice", &["staff", "readers", "on-call"])?;
+    let who = alice.kubectl(["auth", "whoami"]).json().await?;
+    let groups = json!(["staff", "readers", "on-call", "system:authenticated"]);
+    assert_eq!(who["status"]["userInfo"]["username"], "alice");
+    assert_eq!(who["status"]["userInfo"]["groups"], groups);
+    // The authorizer learns of a binding through a watch.
+    eventually(async || alice.kubectl(["get", "configmaps"]).ok().await.is_ok()).await?;
+
+    let mallory = cluster.user("mallory", &["staff"])?;
+    let refusal = mallory.kubectl(["get", "configmaps"]).refused().await?;
+    assert!(refusal.contains("Forbidden"), "{refusal}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_same_user_is_issued_once() -> Result<()> {
+    let cluster = control_plane().await?;
+    let first = cluster.user("bob", &["staff"])?;
+    assert_eq!(first.kubeconfig, cluster.user("bob", &["staff"])?.kubeconfig);
+    assert_ne!(first.kubeconfig, cluster.user("bob", &["security"])?.kubeconfig);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_account_gets_a_token() -> Result<()> {
+    let cluster = control_plane().await?;
+    let account = cluster.service_account("default", "default").await?;
+    let who = account.kubectl(["auth", "whoami"]).json().await?;
+    assert_eq!(who["status"]["userInfo"]["username"], "system:serviceaccount:default:default");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_completes_and_a_suspended_one_stays() -> Result<()> {
+    let admin = control_plane().await?.admin();
+    let create = || admin.kubectl(["create", "--filename", "-"]);
+    create().stdin(job("held", true)).ok().await?;
+    create().stdin(job("free", false)).ok().await?;
+    let wait = ["wait", "--for=condition=Complete", "job/free", "--timeout=60s"];
+    admin.kubectl(wait).ok().await?;
+
+    let held = admin.kubectl(["get", "job", "held"]).json().await?;
+    assert_eq!(held["status"]["conditions"][0]["type"], "Suspended");
+    let pods = admin.kubectl(["get", "pods", "--selector=job-name=held"]).json().await?;
+    assert_eq!(pods["items"], json!([]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_audit_log_counts_exactly() -> Result<()> {
+    let cluster = control_plane().await?;
+    let carol = cluster.user("carol", &["security"])?;
+    let log = cluster.audit_log();
+    let mark = log.settle().await?;
+    for _ in 0..3 {
+        carol.kubectl(["get", "--raw", "/api/v1/namespaces/default/secrets/plan"]).refused().await?;
+    }
+    cluster.admin().kubectl(["create", "configmap", "counted"]).ok().await?;
+    log.settle().await?;
+
+    let refused = AuditFilter::new().user("carol").verb("get").resource("secrets").name("plan").code(403);
+    assert_eq!(log.count(mark, &refused)?, 3);
+    assert_eq!(log.count(mark, &AuditFilter::new().user("carol"))?, 3);
+    let created = AuditFilter::new().verb("create").resource("configmaps").name("counted").code(201);
+    assert_eq!(log.select(mark, &created)?[0]["user"]["username"], "admin");
+    assert_eq!(log.count(log.settle().await?, &AuditFilter::new().user("carol"))?, 0);
+    Ok(())
+}
+
+#[test]
+fn one_control_plane_serves_several_runtimes() -> Result<()> {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let cluster = runtime()?.block_on(control_plane())?;
+    let names = runtime()?.block_on(cluster.admin().kubectl(["get", "nodes", "--output=name"]).ok())?;
+    assert_eq!(names.trim(), "node/simulated");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failed_start_shows_the_log() -> Result<()> {
+    control_plane().await?;
+    let extra_apiserver_args = vec!["--no-such-flag".to_owned()];
+    let start = ControlPlane::start(Options { extra_apiserver_args, ..Options::default() });
+    // On another thread, because an application may start one from there.
+    let error = tokio::spawn(start).await?.err().context("it started")?;
+    let error = format!("{error:#}");
+    assert!(error.contains("kube-apiserver ended early") && error.contains("no-such-flag"), "{error}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_outlives_a_killed_owner() -> Result<()> {
+    // The programs have to be there before the time of the other process counts.
+    control_plane().await?;
+    let scratch = tempfile::tempdir()?;
+    let mut owner = owner(scratch.path())?;
+    let dir = state_of(&mut owner)?;
+    ensure!(dir.starts_with(scratch.path()), "{} is not where it should be", dir.display());
+    assert_eq!(programs_of(&dir)?, 5);
+
+    owner.kill()?;
+    owner.wait()?;
+    eventually(async || programs_of(&dir).is_ok_and(|count| count == 0)).await?;
+    eventually(async || !dir.exists()).await
+}
+
+/// Another process with a control plane of its own in a temporary directory.
+fn owner(scratch: &Path) -> Result<Child> {
+    let program = env!("CARGO_BIN_EXE_countersign-testbed");
+    let owner = Command::new(program).env("TMPDIR", scratch).stdout(Stdio::piped()).spawn();
+    owner.context("starting another process")
+}
+
+/// It prints the admin's kubeconfig, which lies two levels below the state directory.
+fn state_of(owner: &mut Child) -> Result<PathBuf> {
+    let mut line = String::new();
+    BufReader::new(owner.stdout.take().context("standard output")?).read_line(&mut line)?;
+    let dir = Path::new(line.trim()).ancestors().nth(2).context("a state directory")?;
+    Ok(dir.to_owned())
+}
+
+/// How many programs run in `dir`, leaving out the shells that watch over them.
+fn programs_of(dir: &Path) -> Result<usize> {
+    let mut count = 0;
+    for entry in fs::read_dir("/proc")? {
+        let process = entry?.path();
+        let works_here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == dir);
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        count += usize::from(works_here && name.trim() != "sh");
+    }
+    Ok(count)
+}
+
+async fn eventually(condition: impl AsyncFn() -> bool) -> Result<()> {
+    let began = Instant::now();
+    while !condition().await {
+        ensure!(began.elapsed() < Duration::from_secs(20), "still not so after 20 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}

@@ -4,8 +4,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod admission;
 pub mod api;
 pub mod binding;
+pub mod cli;
+pub mod controller;
 pub mod lifecycle;
 pub mod policy;
 pub mod review;

@@ -40,8 +40,8 @@ pub struct RequestFacts {
     pub created: Timestamp,
     /// Whether deletion is asked for.
     pub deleting: bool,
-    /// Whether our finalizer is there.
-    pub finalizer: bool,
+    /// Where our finalizer stands in the list of finalizers.
+    pub finalizer: Option<usize>,
     /// The spec as this version reads it; without reviews.
     pub spec: ApprovalRequestSpec,
     /// What is asked, as stored.
@@ -80,7 +80,7 @@ impl RequestFacts {
             generation: metadata.generation,
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             deleting: metadata.deletion_timestamp.is_some(),
-            finalizer: metadata.finalizers.iter().flatten().any(|f| f == names::FINALIZER),
+            finalizer: metadata.finalizers.iter().flatten().position(|f| f == names::FINALIZER),
             ask: ask(stored),
             spec,
             reviews,

@@ -1,4 +1,4 @@
-//! The one write that starts or closes a Job, as an RFC 6902 JSON Patch guarded by uid and resource version.
+//! The one write that starts or closes a Job, as an RFC 6902 JSON Patch guarded by the resource version.
 
 use crate::api::constraints::least;
 use crate::api::status::JobBounds;
@@ -65,12 +65,10 @@ pub fn close(job: &JobFacts, value: &str) -> JobPatch {
     JobPatch::new(job, operations)
 }
 
-/// `test` refuses a Job of another uid; writing the resource version we know makes the API server refuse any other.
+/// Writing the resource version we know makes the API server refuse any other with 409. No two objects ever share one, so
+/// this also refuses a Job that was deleted and created anew.
 fn guard(job: &JobFacts) -> Vec<Value> {
-    vec![
-        json!({"op": "test", "path": "/metadata/uid", "value": job.uid}),
-        json!({"op": "replace", "path": "/metadata/resourceVersion", "value": job.resource_version}),
-    ]
+    vec![json!({"op": "replace", "path": "/metadata/resourceVersion", "value": job.resource_version})]
 }
 
 fn annotation(map: &str, key: &str, value: &str) -> Value {

@@ -126,7 +126,7 @@ impl Plan {
 pub fn plan(o: &Observed<'_>) -> Plan {
     let request = o.request;
     if request.status.state.is_final() {
-        let remove = request.deleting && request.finalizer;
+        let remove = request.deleting && request.finalizer.is_some();
         return Plan { steps: if remove { vec![Step::RemoveFinalizer] } else { vec![] }, ..Plan::idle() };
     }
     // The Job is the point of no return: what stands on it has happened, whatever else is known.

@@ -13,6 +13,7 @@ mod components;
 mod control_plane;
 mod go_build;
 mod identity;
+mod installation;
 mod pki;
 mod processes;
 mod programs;
@@ -22,6 +23,7 @@ mod state_dir;
 pub use audit::{AuditFilter, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Options};
 pub use identity::{Identity, Kubectl, Output};
+pub use installation::{Countersign, Operator};
 pub use programs::Programs;
 
 /// Receives one line of progress at a time.

@@ -68,14 +68,14 @@ impl Leash {
 
 /// A running program of the control plane.
 pub(crate) struct Process {
-    name: &'static str,
+    name: String,
     log: PathBuf,
     leash: Leash,
 }
 
 impl Process {
     /// Starts `program` in `dir`, its output in `dir/logs/NAME.log`.
-    pub(crate) fn start(name: &'static str, program: &Path, args: Vec<OsString>, dir: &Path) -> Result<Self> {
+    pub(crate) fn start(name: &str, program: &Path, args: Vec<OsString>, dir: &Path) -> Result<Self> {
         let log = dir.join("logs").join(format!("{name}.log"));
         let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let mut command = Command::new("sh");
@@ -83,7 +83,17 @@ impl Process {
         command.current_dir(dir).env("KWOK_WORKDIR", dir.join("kwok"));
         command.stdout(output.try_clone()?).stderr(output);
         let leash = Leash::start(&mut command)?;
-        Ok(Self { name, log, leash })
+        Ok(Self { name: name.to_owned(), log, leash })
+    }
+
+    /// Where its output goes.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Kills it and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.leash.wait();
     }
 
     /// An error with the end of the log if the program has ended.

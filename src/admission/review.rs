@@ -1,0 +1,171 @@
+//! The verdict on a review: who may give it, on what, and when. Pure; everything it needs stands in the stored status.
+
+use crate::admission::request::Context;
+use crate::admission::{Caller, Refusal};
+use crate::api::condition::{self, ConditionStatus};
+use crate::api::{ApprovalRequestStatus, Requester, Review, ReviewDecision, ReviewInput, Reviewer, SelfApproval};
+use crate::binding::{UNUSABLE_SEAL, seal, verify_seal};
+use crate::review::{eligible, is_requester, named_groups};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde_json::{Map, Value, json};
+
+/// Most reviews that a request can hold.
+const MOST_REVIEWS: usize = 64;
+
+/// Refuses what comes after the end.
+pub(super) fn unfinished(old: &Value) -> Result<(), Refusal> {
+    let status = status(old)?;
+    if status.state.is_final() {
+        let text =
+            format!("this request is {} already ({}); nothing can change that", status.state.as_str(), status.message);
+        return Err(Refusal::conflict(text));
+    }
+    Ok(())
+}
+
+fn status(old: &Value) -> Result<ApprovalRequestStatus, Refusal> {
+    match old.get("status") {
+        None => Ok(ApprovalRequestStatus::default()),
+        Some(status) => serde_json::from_value(status.clone())
+            .map_err(|_| Refusal::conflict("the stored status cannot be read by this operator; ask the platform team")),
+    }
+}
+
+/// Moves the review in `after.review` to the end of `reviews`, stamped and sealed, or says why not.
+pub(super) fn seal_review(
+    old: &Value,
+    after: &Map<String, Value>,
+    context: &Context<'_>,
+) -> Result<Vec<Value>, Refusal> {
+    unfinished(old)?;
+    let status = status(old)?;
+    if old.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null()) {
+        return Err(Refusal::conflict("this request is being deleted; it takes no more reviews"));
+    }
+    let input = input(after, &status)?;
+    in_time(&status, context)?;
+    same_digest(&input, &status, old)?;
+    may_review(&status, old, context.caller)?;
+    let entries = after.get("reviews").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    own_words(entries, old, &input, context)?;
+    if entries.len() >= MOST_REVIEWS {
+        return Err(Refusal::conflict(format!(
+            "this request holds {MOST_REVIEWS} reviews and takes no more; ask anew"
+        )));
+    }
+    let entry = entry(input, &status, old, context)?;
+    let append = match after.get("reviews").is_some_and(Value::is_array) {
+        true => json!({"op": "add", "path": "/spec/reviews/-", "value": entry}),
+        false => json!({"op": "add", "path": "/spec/reviews", "value": [entry]}),
+    };
+    Ok(vec![json!({"op": "remove", "path": "/spec/review"}), append])
+}
+
+fn input(after: &Map<String, Value>, status: &ApprovalRequestStatus) -> Result<ReviewInput, Refusal> {
+    let review = after.get("review").unwrap_or(&Value::Null);
+    let digest = status.digest.as_deref().unwrap_or("not there yet");
+    if review.get("digest").is_none_or(|d| d.as_str().is_none_or(str::is_empty)) {
+        let text = format!("spec.review.digest is missing: name the digest that you read in status.digest ({digest})");
+        return Err(Refusal::invalid(text));
+    }
+    serde_json::from_value(review.clone()).map_err(|e| {
+        Refusal::invalid(format!(
+            "spec.review: {e}; it takes decision (Approve or Deny), digest, and a comment if you like"
+        ))
+    })
+}
+
+fn in_time(status: &ApprovalRequestStatus, context: &Context<'_>) -> Result<(), Refusal> {
+    let evaluated = condition::find(&status.conditions, "Evaluated").is_some_and(|c| c.status == ConditionStatus::True);
+    if !evaluated || status.digest.is_none() {
+        let why = if status.message.is_empty() { "it was not evaluated yet" } else { &status.message };
+        return Err(Refusal::conflict(format!("this request cannot be reviewed now: {why}")));
+    }
+    match &status.pending_until {
+        Some(until) if context.now >= until.0 => {
+            Err(Refusal::conflict(format!("this request expired at {}; the workflow has to ask anew", until.0)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn same_digest(input: &ReviewInput, status: &ApprovalRequestStatus, old: &Value) -> Result<(), Refusal> {
+    let current = status.digest.as_deref().unwrap_or_default();
+    if input.digest == current {
+        return Ok(());
+    }
+    let part = |pointer: &str| old.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (name, namespace) = (part("/metadata/name"), part("/metadata/namespace"));
+    Err(Refusal::conflict(format!(
+        "what you reviewed is not what stands here now: you name {}, it is {current}; read it again with `kubectl get apr {name} -n {namespace} -o yaml` and decide anew",
+        input.digest
+    )))
+}
+
+fn may_review(status: &ApprovalRequestStatus, old: &Value, caller: &Caller) -> Result<(), Refusal> {
+    let requester: Requester =
+        old.pointer("/spec/requester").and_then(|r| serde_json::from_value(r.clone()).ok()).unwrap_or_default();
+    let own = is_requester(&requester, &caller.username, caller.uid.as_deref());
+    if own && status.self_approval != Some(SelfApproval::Allow) {
+        let text = "you asked for this yourself, and its policy forbids self-approval; someone else must decide (to withdraw it, set spec.cancel)";
+        return Err(Refusal::forbidden(text));
+    }
+    if !eligible(&status.approvals, &caller.username, &caller.groups) {
+        let who: Vec<String> =
+            status.approvals.iter().flat_map(|r| &r.approvers).map(crate::api::Subject::describe).collect();
+        let text = format!("{} is not an approver of this request; it takes {}", caller.username, who.join(" or "));
+        return Err(Refusal::forbidden(text));
+    }
+    Ok(())
+}
+
+/// What the caller has said before. Only what admission sealed counts as said.
+fn own_words(entries: &[Value], old: &Value, input: &ReviewInput, context: &Context<'_>) -> Result<(), Refusal> {
+    let uid = uid(old);
+    let own = |entry: &&Value| {
+        entry.pointer("/reviewer/username").and_then(Value::as_str) == Some(&context.caller.username)
+            && verify_seal(context.key, uid, entry)
+    };
+    let said: Vec<Review> = entries.iter().filter(own).filter_map(|e| serde_json::from_value(e.clone()).ok()).collect();
+    if input.decision == ReviewDecision::Approve && said.iter().any(|r| r.decision == ReviewDecision::Deny) {
+        let text = "you denied this request, and a denial stands; someone else may approve, or the workflow asks anew";
+        return Err(Refusal::conflict(text));
+    }
+    if said.last().is_some_and(|last| last.decision == input.decision && last.digest == input.digest) {
+        return Err(Refusal::conflict(format!("you have said {:?} to this already; it counts once", input.decision)));
+    }
+    Ok(())
+}
+
+fn entry(
+    input: ReviewInput,
+    status: &ApprovalRequestStatus,
+    old: &Value,
+    context: &Context<'_>,
+) -> Result<Value, Refusal> {
+    let caller = context.caller;
+    let review = Review {
+        reviewer: Reviewer {
+            username: caller.username.clone(),
+            uid: caller.uid.clone().filter(|uid| !uid.is_empty()),
+            groups: named_groups(&status.approvals, &caller.groups),
+        },
+        decision: input.decision,
+        digest: input.digest,
+        comment: input.comment,
+        time: MicroTime(context.now),
+        seal: UNUSABLE_SEAL.into(),
+    };
+    let unsealable = |_| Refusal::invalid("this review cannot be sealed; leave the comment out and try again");
+    let mut entry = serde_json::to_value(review).map_err(unsealable)?;
+    if !context.dry_run {
+        let seal = seal(context.key, uid(old), &entry)
+            .map_err(|_| Refusal::invalid("this review cannot be sealed; leave the comment out and try again"))?;
+        entry["seal"] = Value::String(seal);
+    }
+    Ok(entry)
+}
+
+fn uid(old: &Value) -> &str {
+    old.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default()
+}

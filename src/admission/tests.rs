@@ -1,0 +1,210 @@
+//! Verdicts through the router, as the API server asks for them.
+
+use crate::admission::server::{Server, router};
+use crate::binding::{Keyring, verify_seal};
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tower::ServiceExt;
+
+const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+const OTHER: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+
+fn key() -> Arc<Keyring> {
+    Arc::new(Keyring::from_seed(&[7; 32]).unwrap())
+}
+
+async fn post(body: String) -> (StatusCode, Value) {
+    let server = Server { key: key(), ready: Arc::default() };
+    let request = Request::post("/admit").body(Body::from(body)).unwrap();
+    let response = router(server).oneshot(request).await.unwrap();
+    let status = response.status();
+    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+fn review(resource: &str, operation: &str, user: &str, old: Value, new: Value) -> Value {
+    json!({"request": {"uid": "u", "resource": {"group": "countersign.dev", "version": "v1alpha1", "resource": resource},
+        "operation": operation, "object": new, "oldObject": old,
+        "userInfo": {"username": user, "uid": "", "groups": ["sre", "staff"]}}})
+}
+
+/// The response, and the object after the patch.
+async fn ask(review: Value) -> (Value, Value) {
+    let mut object = review["request"]["object"].clone();
+    let (status, answer) = post(review.to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(answer["response"]["uid"], "u");
+    if let Some(patch) = answer["response"]["patch"].as_str() {
+        let patch: json_patch::Patch = serde_json::from_slice(&STANDARD.decode(patch).unwrap()).unwrap();
+        json_patch::patch(&mut object, &patch).unwrap();
+    }
+    (answer["response"].clone(), object)
+}
+
+fn stored() -> Value {
+    json!({
+        "metadata": {"name": "run", "namespace": "payments", "uid": "r1", "finalizers": ["countersign.dev/record"]},
+        "spec": {"runID": "r", "stepID": "s", "requestedBy": "w", "reason": "why", "requester": {"username": "triage"}},
+        "status": {
+            "state": "Pending", "digest": DIGEST, "selfApproval": "Forbid", "pendingUntil": "2999-01-01T00:00:00Z",
+            "approvals": [{"requirement": "sre", "required": 1, "approvers": [{"kind": "Group", "name": "sre"}]}],
+            "conditions": [{"type": "Evaluated", "status": "True", "reason": "Bound", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+        }
+    })
+}
+
+fn with(mut object: Value, pointer: &str, value: Value) -> Value {
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    object.pointer_mut(parent).unwrap()[name] = value;
+    object
+}
+
+fn word(decision: &str, digest: &str) -> Value {
+    json!({"decision": decision, "digest": digest, "comment": "seen"})
+}
+
+async fn refused(user: &str, old: Value, new: Value) -> (u64, String) {
+    let (response, _) = ask(review("approvalrequests", "UPDATE", user, old, new)).await;
+    assert_eq!(response["allowed"], false, "{response}");
+    (response["status"]["code"].as_u64().unwrap(), response["status"]["message"].as_str().unwrap().to_string())
+}
+
+#[tokio::test]
+async fn a_created_request_is_stamped_whatever_it_says() {
+    let mut new = stored();
+    new["metadata"].as_object_mut().unwrap().remove("finalizers");
+    new["spec"]["requester"] = json!({"username": "admin", "groups": ["system:masters"]});
+    let (response, object) = ask(review("approvalrequests", "CREATE", "mallory", Value::Null, new)).await;
+    assert_eq!(response["allowed"], true);
+    assert_eq!(object["spec"]["requester"], json!({"username": "mallory", "groups": ["sre", "staff"]}));
+    assert_eq!(object["metadata"]["finalizers"], json!(["countersign.dev/record"]));
+}
+
+#[tokio::test]
+async fn a_review_moves_stamped_and_sealed() {
+    let new = with(stored(), "/spec/review", word("Approve", DIGEST));
+    let (response, object) = ask(review("approvalrequests", "UPDATE", "alice", stored(), new.clone())).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    assert_eq!(object["spec"].get("review"), None);
+    let entry = &object["spec"]["reviews"][0];
+    assert_eq!(entry["reviewer"], json!({"username": "alice", "groups": ["sre"]}), "only groups that policy names");
+    assert!(verify_seal(&key(), "r1", entry));
+    let mut dry = review("approvalrequests", "UPDATE", "alice", stored(), new);
+    dry["request"]["dryRun"] = json!(true);
+    let (response, object) = ask(dry).await;
+    assert_eq!(response["allowed"], true);
+    assert!(!verify_seal(&key(), "r1", &object["spec"]["reviews"][0]), "a dry run yields no usable seal");
+}
+
+#[tokio::test]
+async fn refusals_say_why_and_what_to_do() {
+    let approve = |old: &Value| with(old.clone(), "/spec/review", word("Approve", DIGEST));
+    let s = stored();
+    let denied = {
+        let new = with(s.clone(), "/spec/review", word("Deny", DIGEST));
+        ask(review("approvalrequests", "UPDATE", "alice", s.clone(), new)).await.1
+    };
+    let state = |state: &str| with(s.clone(), "/status/state", json!(state));
+    let late = with(s.clone(), "/status/pendingUntil", json!("2020-01-01T00:00:00Z"));
+    let unready = with(s.clone(), "/status/conditions/0/status", json!("False"));
+    let leftover = with(s.clone(), "/spec/review", word("Approve", DIGEST));
+    let unnamed = with(s.clone(), "/status/approvals/0/approvers/0/name", json!("security"));
+    for (user, old, new, code, expected) in [
+        ("triage", s.clone(), approve(&s), 403, "forbids self-approval"),
+        (
+            "alice",
+            unnamed.clone(),
+            approve(&unnamed),
+            403,
+            "alice is not an approver of this request; it takes security",
+        ),
+        (
+            "alice",
+            s.clone(),
+            with(s.clone(), "/spec/review", json!({"decision": "Approve"})),
+            422,
+            "digest is missing: name the digest",
+        ),
+        ("alice", s.clone(), with(s.clone(), "/spec/review", word("Approve", OTHER)), 409, "read it again"),
+        ("alice", s.clone(), with(s.clone(), "/spec/review", word("Maybe", DIGEST)), 422, "unknown variant `Maybe`"),
+        ("alice", state("Released"), approve(&state("Released")), 409, "is Released already"),
+        ("alice", state("Denied"), approve(&state("Denied")), 409, "is Denied already"),
+        ("alice", late.clone(), approve(&late), 409, "expired at"),
+        ("alice", unready.clone(), approve(&unready), 409, "cannot be reviewed now"),
+        ("alice", denied.clone(), approve(&denied), 409, "a denial stands"),
+        (
+            "alice",
+            denied.clone(),
+            with(denied.clone(), "/spec/review", word("Deny", DIGEST)),
+            409,
+            "already; it counts once",
+        ),
+        ("alice", leftover.clone(), leftover.clone(), 409, "stored unseen"),
+        ("alice", s.clone(), with(s.clone(), "/spec/reason", json!("harmless")), 403, "spec.reason cannot be changed"),
+        ("alice", s.clone(), with(s.clone(), "/spec/requester", json!({"username": "x"})), 403, "stamped at creation"),
+        ("alice", s.clone(), with(s.clone(), "/spec/reviews", json!([{}])), 403, "written by admission alone"),
+        ("alice", s.clone(), with(s.clone(), "/metadata/labels", json!({"a": "b"})), 403, "metadata.labels"),
+        ("alice", s.clone(), with(s.clone(), "/metadata/finalizers", json!([])), 403, "metadata.finalizers"),
+        ("alice", s.clone(), with(s.clone(), "/spec/cancel", json!(true)), 403, "only the requester (triage)"),
+        (
+            "triage",
+            s.clone(),
+            with(with(s.clone(), "/spec/cancel", json!(true)), "/spec/review", word("Deny", DIGEST)),
+            422,
+            "at once",
+        ),
+        ("triage", state("Expired"), with(state("Expired"), "/spec/cancel", json!(true)), 409, "is Expired already"),
+    ] {
+        let found = refused(user, old, new).await;
+        assert!(found.0 == code && found.1.contains(expected), "expected {code} {expected:?}, found {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_garbage_collector_does_its_work_but_never_takes_our_finalizer() {
+    let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
+    let both = with(stored(), "/metadata/finalizers", json!(["foregroundDeletion", "countersign.dev/record"]));
+    let (response, _) = ask(review("approvalrequests", "UPDATE", collector, both.clone(), stored())).await;
+    assert_eq!(response["allowed"], true);
+    refused(collector, both.clone(), with(both, "/metadata/finalizers", json!([]))).await;
+}
+
+#[tokio::test]
+async fn the_requester_withdraws_and_deny_may_follow_approve() {
+    let new = with(stored(), "/spec/cancel", json!(true));
+    assert_eq!(ask(review("approvalrequests", "UPDATE", "triage", stored(), new)).await.0["allowed"], true);
+    let new = with(stored(), "/spec/review", word("Approve", DIGEST));
+    let approved = ask(review("approvalrequests", "UPDATE", "alice", stored(), new)).await.1;
+    let new = with(approved.clone(), "/spec/review", word("Deny", DIGEST));
+    let (response, object) = ask(review("approvalrequests", "UPDATE", "alice", approved, new)).await;
+    assert_eq!((&response["allowed"], object["spec"]["reviews"].as_array().map(Vec::len)), (&json!(true), Some(2)));
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_compile_is_refused_with_its_field() {
+    let policy = json!({"metadata": {"name": "p"}, "spec": {"rules": [{"name": "r", "decision": "RequireApproval"}]}});
+    let (response, _) = ask(review("approvalpolicies", "CREATE", "alice", Value::Null, policy)).await;
+    assert_eq!(response["allowed"], false);
+    assert_eq!(response["status"]["message"], "spec.rules[r].approvals: is required with decision RequireApproval");
+}
+
+#[tokio::test]
+async fn anything_else_is_refused_and_nothing_panics() {
+    for (resource, operation) in [("approvalrequests", "DELETE"), ("pods", "CREATE"), ("", "")] {
+        assert_eq!(ask(review(resource, operation, "alice", Value::Null, Value::Null)).await.0["allowed"], false);
+    }
+    for spec in [Value::Null, json!([]), json!("x"), json!({"review": 7}), json!({"reviews": "x"})] {
+        let new = json!({"metadata": [], "spec": spec});
+        for operation in ["CREATE", "UPDATE"] {
+            ask(review("approvalrequests", operation, "alice", stored(), new.clone())).await;
+            ask(review("approvalpolicies", operation, "alice", stored(), new.clone())).await;
+        }
+    }
+    for body in ["", "{}", "[1]", "\u{0}", "{\"request\":"] {
+        assert_eq!(post(body.into()).await.0, StatusCode::BAD_REQUEST);
+    }
+    assert_eq!(post("x".repeat(9 << 20)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}

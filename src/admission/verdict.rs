@@ -1,0 +1,67 @@
+//! What admission answers.
+
+use serde_json::Value;
+
+/// Who makes the request, as the API server authenticated them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Caller {
+    /// Username.
+    pub username: String,
+    /// Uid, where the authenticator gives one.
+    pub uid: Option<String>,
+    /// All groups.
+    pub groups: Vec<String>,
+}
+
+/// Why something is refused: an HTTP status and a text that says what to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// 403 who you are, 409 when you came, 422 what you sent.
+    pub code: u16,
+    /// For the caller.
+    pub message: String,
+}
+
+/// A verdict. There is no default: a branch that is forgotten does not compile.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Let it pass, changed by these RFC 6902 operations.
+    Allow(Vec<Value>),
+    /// Refuse it.
+    Refuse(Refusal),
+}
+
+impl Refusal {
+    /// Not for this caller.
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self { code: 403, message: message.into() }
+    }
+
+    /// Not at this time, or not any more.
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self { code: 409, message: message.into() }
+    }
+
+    /// Not in this form.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self { code: 422, message: message.into() }
+    }
+
+    /// The `reason` that Kubernetes gives the code.
+    pub(super) fn reason(&self) -> &'static str {
+        match self.code {
+            403 => "Forbidden",
+            409 => "Conflict",
+            _ => "Invalid",
+        }
+    }
+}
+
+impl From<Result<Vec<Value>, Refusal>> for Verdict {
+    fn from(result: Result<Vec<Value>, Refusal>) -> Self {
+        match result {
+            Ok(operations) => Self::Allow(operations),
+            Err(refusal) => Self::Refuse(refusal),
+        }
+    }
+}

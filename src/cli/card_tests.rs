@@ -1,0 +1,172 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+const EARLIER: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+
+fn request() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "ApprovalRequest",
+        "metadata": {"name": "run-8f9a-remediate", "namespace": "payments", "uid": "r1"},
+        "spec": {
+            "runID": "run_8f9a", "stepID": "remediate", "requestedBy": "workflow.incident-triage",
+            "reason": "prod write detected", "riskTags": ["prod", "write"], "policySnapshot": "7f3d...9c2b",
+            "constraints": {"maxRuntimeSeconds": 900, "limits": {"maxLinesChanged": 500}},
+            "target": {"apiVersion": "batch/v1", "kind": "Job", "name": "remediate-8f9a"},
+            "evidence": [{"title": "error rate", "text": "5xx 12%", "url": "https://example.com/d/1"}],
+            "requester": {
+                "username": "system:serviceaccount:payments:triage",
+                "groups": ["system:serviceaccounts", "system:authenticated", "triage-bots"]
+            },
+            "reviews": [
+                {"reviewer": {"username": "bob", "groups": ["sre"]}, "decision": "Approve", "digest": EARLIER,
+                 "time": "2026-01-01T09:00:00.000000Z", "seal": "k.s"},
+                {"reviewer": {"username": "alice", "groups": ["sre"]}, "decision": "Approve", "digest": DIGEST,
+                 "comment": "seen the diff", "time": "2026-01-01T09:30:00.000000Z", "seal": "k.s"}
+            ]
+        },
+        "status": {
+            "state": "Pending",
+            "message": format!("waiting for 1 more approval from sre. kubectl patch apr run-8f9a-remediate -n payments --type=merge -p '{{\"spec\":{{\"review\":{{\"decision\":\"Approve\",\"digest\":\"{DIGEST}\"}}}}}}'"),
+            "matches": [{"policy": "production", "rule": "prod-write", "decision": "RequireApproval", "reason": "prod write detected"}],
+            "scope": [
+                {"tag": "prod", "source": "Declared"},
+                {"tag": "secrets", "source": "Derived", "detail": "env from Secret db"}
+            ],
+            "constraints": {"maxRuntimeSeconds": 900, "limits": {"maxLinesChanged": 500}},
+            "policySnapshot": EARLIER, "jobHash": EARLIER, "digest": DIGEST, "pendingUntil": "2026-01-01T10:00:00Z",
+            "target": {"uid": "j1", "bounds": {"activeDeadlineSeconds": 900, "backoffLimit": 0, "parallelism": 1}},
+            "approvals": [{"requirement": "sre", "required": 2, "approvers": [{"kind": "Group", "name": "sre"}], "approvedBy": ["alice"]}]
+        }
+    })
+}
+
+fn job() -> Value {
+    json!({
+        "metadata": {"name": "remediate-8f9a", "namespace": "payments", "uid": "j1"},
+        "spec": {"suspend": true, "backoffLimit": 6, "template": {"spec": {
+            "serviceAccountName": "remediator",
+            "initContainers": [{"name": "fetch", "image": "example.com/git:2"}],
+            "containers": [{"name": "main", "image": "example.com/fix:1.4", "command": ["sh", "-c"], "args": ["fix --all && report"]}]
+        }}}
+    })
+}
+
+#[test]
+fn the_whole_card() {
+    let expected = r#"Request     payments/run-8f9a-remediate  Pending
+Asked by    system:serviceaccount:payments:triage (authenticated)
+            in triage-bots
+Claims      to be workflow.incident-triage (not verified)
+Run         run_8f9a, step remediate
+Reason      prod write detected
+Rules       production/prod-write: RequireApproval, prod write detected
+Scope       prod (Declared)
+            secrets (Derived): env from Secret db
+Bounds      at most: runs 900 s (15 min), maxLinesChanged 500
+Evidence    error rate: 5xx 12% <https://example.com/d/1>
+Job         remediate-8f9a, as serviceaccount remediator
+            init fetch: example.com/git:2 runs the image's own command
+            main: example.com/fix:1.4 runs sh -c "fix --all && report"
+            deadline 900 s (15 min), retries 0, pods at a time 1, completions 1
+Approvals   1 of 2 from sre (Group sre), by alice
+Reviews     bob (sre): Approve at 2026-01-01T09:00:00.000000Z [about an earlier
+            digest: not counted]
+            alice (sre): Approve at 2026-01-01T09:30:00.000000Z "seen the diff"
+Planned     7f3d...9c2b (claimed)
+In force    EARLIER (policy)
+Expires     2026-01-01T10:00:00Z
+Digest      DIGEST
+
+To approve (or to deny, with "Deny"):
+kubectl patch apr run-8f9a-remediate -n payments --type=merge -p '{"spec":{"review":{"decision":"Approve","digest":"DIGEST"}}}'
+"#;
+    let expected = expected.replace("DIGEST", DIGEST).replace("EARLIER", EARLIER);
+    assert_eq!(card(&request(), Some(&job())), expected);
+    let mut composed = request();
+    composed["status"]["message"] = json!("waiting");
+    assert_eq!(card(&composed, Some(&job())), expected);
+}
+
+#[test]
+fn a_command_about_something_else_is_not_passed_on() {
+    let mut other = request();
+    for replacement in [(DIGEST, EARLIER), ("run-8f9a-remediate", "another")] {
+        let message = request()["status"]["message"].as_str().unwrap().replace(replacement.0, replacement.1);
+        other["status"]["message"] = json!(message);
+        let command = format!(
+            "kubectl patch apr run-8f9a-remediate -n payments --type=merge -p '{{\"spec\":{{\"review\":{{\"decision\":\"Approve\",\"digest\":\"{DIGEST}\"}}}}}}'\n"
+        );
+        assert!(card(&other, None).ends_with(&command));
+    }
+}
+
+#[test]
+fn only_a_pending_request_shows_a_command() {
+    for (state, label) in [("Approved", "Release by  2026"), ("Denied", "Outcome     because")] {
+        let mut request = request();
+        request["status"]["state"] = json!(state);
+        request["status"]["releaseBy"] = json!("2026-01-01T10:15:00Z");
+        request["status"]["message"] = json!("because");
+        let card = card(&request, None);
+        assert!(card.contains(label) && !card.contains("kubectl"), "{card}");
+    }
+    let bare = card(&json!({}), None);
+    assert!(bare.contains("not evaluated yet") && bare.contains("none matched"), "{bare}");
+}
+
+#[test]
+fn another_job_of_the_same_name_is_called_out() {
+    let mut other = job();
+    other["metadata"]["uid"] = json!("j2");
+    assert!(card(&request(), Some(&other)).contains("NOT the Job this request is bound to"));
+    assert!(!card(&request(), Some(&job())).contains("NOT the Job"));
+}
+
+#[test]
+fn a_hidden_tail_is_announced() {
+    let mut long = job();
+    long["spec"]["template"]["spec"]["containers"][0]["args"] = json!([format!("{}; rm -rf /data", " ".repeat(2000))]);
+    assert!(card(&request(), Some(&long)).contains("more characters)"));
+}
+
+/// Replaces every string with a hostile one.
+fn poisoned(value: &Value, poison: &str) -> Value {
+    match value {
+        Value::String(_) => json!(poison),
+        Value::Array(items) => items.iter().map(|v| poisoned(v, poison)).collect(),
+        Value::Object(map) => map.iter().map(|(k, v)| (k.clone(), poisoned(v, poison))).collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn hostile_text_neither_moves_the_cursor_nor_adds_a_line() {
+    let lines = |card: &str| card.lines().filter(|l| !l.starts_with(' ') && !l.is_empty()).count();
+    let harmless = lines(&card(&poisoned(&request(), "x"), Some(&poisoned(&job(), "x"))));
+    for poison in
+        ["\u{1b}[2J\u{1b}[H", "a\u{202e}b", "x\nDigest      sha256:forged", "x\rAsked by    alice", "\u{9b}31m"]
+    {
+        let mut hostile = poisoned(&request(), poison);
+        hostile["status"]["constraints"]["limits"] = json!({poison: 1});
+        let card = card(&hostile, Some(&poisoned(&job(), poison)));
+        assert!(!card.contains(|c: char| c != '\n' && c.is_control()) && !card.contains('\u{202e}'), "{card}");
+        assert_eq!(lines(&card), harmless, "{card}");
+    }
+    let mut hostile = request();
+    hostile["status"]["state"] = json!("Pending");
+    hostile["spec"]["requester"]["username"] = json!("\u{430}lice");
+    assert!(card(&hostile, None).contains("Asked by    \\u{430}lice (authenticated)"));
+}
+
+proptest! {
+    #[test]
+    fn lines_keep_their_width_and_their_words(text in "[a-z ]{0,300}", long in "[a-z]{100,300}") {
+        let text = format!("{text} {long}");
+        let lines = wrap(&text, WIDTH - LABEL);
+        prop_assert!(lines.iter().all(|line| line.chars().count() <= WIDTH - LABEL));
+        let letters = |t: &str| t.replace(' ', "");
+        prop_assert_eq!(letters(&lines.concat()), letters(&text));
+    }
+}

@@ -1,0 +1,71 @@
+//! The `countersign` command: its subcommands, and what they show.
+
+mod bounds;
+pub mod card;
+pub mod compact;
+pub mod escape;
+pub mod manifests;
+pub mod operator;
+pub mod request;
+
+use anyhow::Context;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+const ABOUT: &str = "A human approval gate for high-impact automation on Kubernetes.
+
+A workflow that is about to do something dangerous stops and creates an ApprovalRequest. Countersign evaluates it \
+against the platform team's ApprovalPolicies, shows a reviewer who asks, why, and which bounds will hold, takes the \
+reviewer's one patch, and then starts exactly the Job that was reviewed.
+
+Set up a cluster with `countersign manifests | kubectl apply -f -`, run `countersign operator`, and ask with \
+`countersign request`. Reviewers need kubectl only.";
+
+/// The command line.
+#[derive(clap::Parser, Debug)]
+#[command(name = "countersign", version, about, long_about = ABOUT)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Run the operator: evaluate, admit, release
+    Operator(operator::Args),
+    /// Print what a cluster needs, for `kubectl apply -f -`
+    Manifests(manifests::Args),
+    /// Ask for approval of a workflow step
+    Request(Box<request::Args>),
+}
+
+/// Runs one command.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Operator(args) => operator::run(args).await?,
+        Command::Manifests(args) => print(&manifests::render(&args)?)?,
+        Command::Request(args) => print(&request::run(&args).await?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to stdout. A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("writing to stdout"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}

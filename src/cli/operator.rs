@@ -1,0 +1,161 @@
+//! `countersign operator`: runs the operator.
+
+use crate::admission::{registration, server, tls};
+use crate::api::names;
+use crate::controller;
+use anyhow::{Context, bail};
+use axum_server::tls_rustls::RustlsConfig;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tracing::info;
+
+/// Run the operator: evaluates requests, answers admission, releases what was approved.
+///
+/// In a cluster it takes its service account. Beside a cluster it takes a kubeconfig, which must carry the identity of the
+/// service account `countersign` in the operator's namespace (a token, or `as:`), because RBAC and the admission policies
+/// name that one.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Kubeconfig to use; default: KUBECONFIG, then ~/.kube/config, then the service account of the Pod.
+    #[arg(long, env = "COUNTERSIGN_KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+
+    /// Namespace the operator lives in: it keeps its signing key and the policy snapshots there.
+    #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = names::DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
+    namespace: String,
+
+    /// Address on which admission is served over HTTPS (only with --admission-url). Port 0 takes a free one.
+    #[arg(long, env = "COUNTERSIGN_ADMISSION_BIND", default_value = "127.0.0.1:9443", value_name = "ADDRESS")]
+    admission_bind: SocketAddr,
+
+    /// URL under which the API server reaches admission, such as https://127.0.0.1:9443. With it, the operator serves
+    /// admission under a certificate of its own and registers its webhook configurations with this URL. A second operator
+    /// beside the first leaves it out.
+    #[arg(long, env = "COUNTERSIGN_ADMISSION_URL", value_name = "URL")]
+    admission_url: Option<String>,
+
+    /// Write logs as JSON, one object a line.
+    #[arg(long, env = "COUNTERSIGN_LOG_JSON")]
+    log_json: bool,
+}
+
+/// Runs until SIGTERM or SIGINT; an error otherwise.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    start_logging(args.log_json);
+    let client = client(args.kubeconfig.as_deref()).await?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|e| anyhow::anyhow!("no randomness for a signing key: {e}"))?;
+    let key = Arc::new(controller::load_or_create(&client, &args.namespace, seed).await?);
+    info!(key = key.id(), namespace = args.namespace, "signing key is there");
+
+    let ready = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    if let Some(url) = &args.admission_url {
+        let server = server::Server { key: key.clone(), ready: ready.clone() };
+        serve_admission(&mut tasks, &args, url, &client, server).await?;
+    }
+    let instance = format!("{}/{}", args.namespace, std::process::id());
+    let controlling = controller::run(client, args.namespace, instance, key, move || {
+        ready.store(true, Ordering::Release);
+        info!("ready: every watch has listed everything");
+    });
+    tasks.spawn(async move { controlling.await });
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM, ending"),
+        _ = interrupt.recv() => info!("SIGINT, ending"),
+        // A process that goes on without one of its tasks would look alive and do nothing.
+        ended = tasks.join_next() => match ended {
+            Some(Ok(what)) => bail!("{what}"),
+            Some(Err(error)) => bail!("a task failed: {error}"),
+            None => bail!("no task is left"),
+        },
+    }
+    Ok(())
+}
+
+fn start_logging(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { builder.json().init() } else { builder.init() }
+}
+
+/// A client that neither retries on its own, which would hide failures and repeat writes, nor limits reads, since watches
+/// are silent for a minute at a time; every single call has a limit of its own.
+async fn client(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Client> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
+        }
+        None => Config::infer().await.context("neither a kubeconfig nor a Pod's service account is there")?,
+    };
+    config.default_retry = false;
+    config.read_timeout = None;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Ok(Client::try_from(config)?)
+}
+
+async fn serve_admission(
+    tasks: &mut JoinSet<String>,
+    args: &Args,
+    url: &str,
+    client: &Client,
+    server: server::Server,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.admission_bind)
+        .with_context(|| format!("admission cannot listen on {}", args.admission_bind))?;
+    let (url, host) = endpoint(url, listener.local_addr()?.port())?;
+    let serving = tls::self_signed(&host).context("no certificate could be made")?;
+    let tls = RustlsConfig::from_pem(serving.certificate.into_bytes(), serving.key.into_bytes()).await?;
+    tasks.spawn(async move {
+        match server::serve(listener, tls, server).await {
+            Ok(()) => "admission ended".to_string(),
+            Err(error) => format!("admission failed: {error}"),
+        }
+    });
+    let operator = names::operator_username(&args.namespace);
+    let registering = registration::register(client, &url, &serving.authority, &operator);
+    tokio::time::timeout(Duration::from_secs(30), registering)
+        .await
+        .context("the API server did not answer in time")?
+        .context("the webhook configurations could not be written; are the manifests applied?")?;
+    info!(url, "admission is registered");
+    Ok(())
+}
+
+/// The URL to register and its host. Port 0 stands for the one that was bound.
+fn endpoint(url: &str, port: u16) -> anyhow::Result<(String, String)> {
+    let uri: axum::http::Uri = url.parse().with_context(|| format!("--admission-url {url:?} is not a URL"))?;
+    let (Some("https"), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        bail!("--admission-url {url:?} must begin with https:// and name a host");
+    };
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        bail!("--admission-url {url:?} takes no path: the operator adds its own");
+    }
+    let port = uri.port_u16().filter(|p| *p != 0).unwrap_or(port);
+    Ok((format!("https://{host}:{port}/admit"), host.trim_matches(['[', ']']).to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::endpoint;
+
+    #[test]
+    fn the_registered_url_has_our_path_and_the_bound_port() {
+        let of = |url| endpoint(url, 4711).unwrap();
+        assert_eq!(of("https://127.0.0.1:0"), ("https://127.0.0.1:4711/admit".into(), "127.0.0.1".into()));
+        assert_eq!(of("https://host:9443/").0, "https://host:9443/admit");
+        assert_eq!(of("https://[::1]:9443").1, "::1");
+        for bad in ["http://host", "host", "https://host/path", "https://host?x=1", "not a url"] {
+            assert!(endpoint(bad, 1).is_err(), "{bad}");
+        }
+    }
+}

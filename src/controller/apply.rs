@@ -1,0 +1,188 @@
+//! Carries out a plan: one API request a step, none of them a read.
+
+use crate::api::{ApprovalPolicyStatus, names};
+use crate::binding::Snapshot;
+use crate::controller::error::{Class, Error, call};
+use crate::lifecycle::{JobPatch, PolicyFacts, RequestFacts, Step};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
+use kube::{Client, Resource};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+/// Snapshots that are remembered as kept; beyond that the memory starts anew, at the price of a refused create.
+const REMEMBERED: usize = 10_000;
+
+/// What a step returned.
+pub(super) enum Written {
+    /// The request as stored now.
+    Request(Box<DynamicObject>),
+    /// The Job as stored now.
+    Job(Box<DynamicObject>),
+    /// Nothing that the index holds.
+    Other,
+}
+
+/// Makes the writes.
+pub(super) struct Writer {
+    client: Client,
+    namespace: String,
+    kept: Mutex<HashSet<String>>,
+}
+
+impl Writer {
+    /// Writes as the operator that lives in `namespace`.
+    pub(super) fn new(client: Client, namespace: String) -> Self {
+        Self { client, namespace, kept: Mutex::default() }
+    }
+
+    /// Carries out one step for `request`.
+    pub(super) async fn step(&self, request: &RequestFacts, step: &Step) -> Result<Written, Error> {
+        match step {
+            Step::KeepSnapshot(snapshot) => self.keep(snapshot).await,
+            Step::ReleaseJob(patch) => self.job("release the Job", patch).await,
+            Step::CloseJob(patch) => match self.job("close the Job", patch).await {
+                // A Job that refuses the note still ends its request: it stays suspended either way.
+                Err(error) if error.class() == Class::Refused => {
+                    tracing::warn!(%error, "the end of a request could not be noted on its Job");
+                    Ok(Written::Other)
+                }
+                other => other,
+            },
+            Step::WriteStatus(status) => {
+                self.request(
+                    "write the status",
+                    request,
+                    Some("status"),
+                    &[json!({"op": "add", "path": "/status", "value": status})],
+                )
+                .await
+            }
+            Step::RemoveFinalizer => {
+                let path = format!("/metadata/finalizers/{}", request.finalizer.unwrap_or_default());
+                let test = json!({"op": "test", "path": path, "value": names::FINALIZER});
+                let remove = json!({"op": "remove", "path": path});
+                self.request("remove the finalizer", request, None, &[test, remove]).await.map(|_| Written::Other)
+            }
+        }
+    }
+
+    /// Writes a policy's status.
+    pub(super) async fn policy_status(
+        &self,
+        policy: &PolicyFacts,
+        status: &ApprovalPolicyStatus,
+    ) -> Result<DynamicObject, Error> {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &policies());
+        let patch = patch(vec![
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": policy.resource_version}),
+            json!({"op": "add", "path": "/status", "value": status}),
+        ]);
+        call("write a policy's status", api.patch_status(&policy.name, &PatchParams::default(), &patch)).await
+    }
+
+    async fn request(
+        &self,
+        operation: &'static str,
+        request: &RequestFacts,
+        subresource: Option<&str>,
+        operations: &[Value],
+    ) -> Result<Written, Error> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &request.namespace, &requests());
+        let guard = json!({"op": "replace", "path": "/metadata/resourceVersion", "value": request.resource_version});
+        let patch = patch([&[guard], operations].concat());
+        let params = PatchParams::default();
+        let object = match subresource {
+            Some(name) => call(operation, api.patch_subresource(name, &request.name, &params, &patch)).await?,
+            None => call(operation, api.patch(&request.name, &params, &patch)).await?,
+        };
+        Ok(Written::Request(Box::new(object)))
+    }
+
+    async fn job(&self, operation: &'static str, job: &JobPatch) -> Result<Written, Error> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &job.namespace, &jobs());
+        let operations = job.operations.as_array().cloned().unwrap_or_default();
+        let object = call(operation, api.patch(&job.name, &PatchParams::default(), &patch(operations))).await?;
+        Ok(Written::Job(Box::new(object)))
+    }
+
+    /// Keeps a snapshot as a ControllerRevision, whose data the API server never lets change. One that is there already is
+    /// the same: its name is its hash, and whoever reads it checks that.
+    async fn keep(&self, snapshot: &Snapshot) -> Result<Written, Error> {
+        let name = snapshot.object_name();
+        if self.kept().contains(&name) {
+            return Ok(Written::Other);
+        }
+        let revision = ControllerRevision {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".into(), "countersign".into())])),
+                annotations: Some(BTreeMap::from([("countersign.dev/snapshot".into(), snapshot.hash.clone())])),
+                ..ObjectMeta::default()
+            },
+            data: Some(RawExtension(snapshot.content.clone())),
+            revision: 1,
+        };
+        let api: Api<ControllerRevision> = Api::namespaced(self.client.clone(), &self.namespace);
+        match call("keep a policy snapshot", api.create(&PostParams::default(), &revision)).await {
+            Err(Error::Api { source: kube::Error::Api(status), .. }) if status.code == 409 => {}
+            other => drop(other?),
+        }
+        let mut kept = self.kept();
+        if kept.len() >= REMEMBERED {
+            kept.clear();
+        }
+        kept.insert(name);
+        Ok(Written::Other)
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The resource of requests.
+pub(super) fn requests() -> ApiResource {
+    ApiResource::erase::<crate::api::ApprovalRequest>(&())
+}
+
+/// The resource of policies.
+pub(super) fn policies() -> ApiResource {
+    ApiResource::erase::<crate::api::ApprovalPolicy>(&())
+}
+
+/// The resource of Jobs.
+pub(super) fn jobs() -> ApiResource {
+    ApiResource::erase::<Job>(&())
+}
+
+/// The resource of namespaces.
+pub(super) fn namespaces() -> ApiResource {
+    ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&())
+}
+
+/// A JSON Patch from operations that are well formed by construction.
+fn patch(operations: Vec<Value>) -> Patch<()> {
+    let operations = serde_json::from_value(Value::Array(operations));
+    Patch::Json(operations.unwrap_or_else(|_| {
+        debug_assert!(false, "malformed JSON Patch");
+        json_patch::Patch(vec![])
+    }))
+}
+
+/// Where an Event about a request points.
+pub(super) fn reference(request: &RequestFacts) -> k8s_openapi::api::core::v1::ObjectReference {
+    k8s_openapi::api::core::v1::ObjectReference {
+        api_version: Some(names::API_VERSION.into()),
+        kind: Some(crate::api::ApprovalRequest::kind(&()).into()),
+        namespace: Some(request.namespace.clone()),
+        name: Some(request.name.clone()),
+        uid: Some(request.uid.clone()),
+        resource_version: None,
+        field_path: None,
+    }
+}

@@ -1,0 +1,18 @@
+//! The controller: watch, gather facts, apply the plan.
+//!
+//! Everything it decides is decided by [`crate::lifecycle`]; here stands the I/O. Watches feed one [`Index`]; what changed
+//! is queued by request; workers observe, plan and apply. Nothing is read from the API server that the index holds.
+
+mod apply;
+mod error;
+mod events;
+mod index;
+mod keys;
+mod queue;
+mod reconcile;
+mod watch;
+
+pub use error::{Class, Error};
+pub use index::{Index, Key};
+pub use keys::load_or_create;
+pub use reconcile::{Controller, run};

@@ -1,0 +1,184 @@
+//! One watch on one kind: list, then follow, for ever.
+//!
+//! Own code in place of kube's watcher for two things it hides: bookmarks, which tell that a silent watch is alive, and
+//! the collection's resource version, which tells whether a view is older than another.
+
+use futures::{StreamExt, pin_mut};
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::core::DynamicObject;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+/// Objects listed at a time.
+const PAGE: u32 = 500;
+/// How long one watch lasts before it is renewed, in seconds.
+const WATCH_SECONDS: u32 = 290;
+/// Silence after which a watch counts as dead. API servers send a bookmark about every minute.
+pub(super) const SILENCE: Duration = Duration::from_secs(150);
+/// Waits between failed attempts, from the first to the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// What a watch tells.
+pub(super) enum Change {
+    /// This is everything there is, as of that resource version.
+    All(Vec<DynamicObject>, i64),
+    /// An object is there, or changed.
+    Set(DynamicObject),
+    /// An object is gone.
+    Gone(DynamicObject),
+    /// Nothing happened up to that resource version.
+    Nothing(i64),
+}
+
+/// When a watch last spoke.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    started: Instant,
+    /// Milliseconds after `started`, plus one; 0 while it has not spoken.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    fn beat(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.last.store(elapsed + 1, Ordering::Release);
+    }
+
+    /// Whether the watch has spoken within [`SILENCE`].
+    pub(super) fn is_fresh(&self) -> bool {
+        let last = self.last.load(Ordering::Acquire);
+        last > 0 && self.started.elapsed() < Duration::from_millis(last - 1) + SILENCE
+    }
+}
+
+enum Ended {
+    /// Go on from where it ended.
+    Resume,
+    /// History is gone: list anew.
+    Relist,
+    /// Go on after a pause.
+    Failed,
+}
+
+/// Follows everything that `api` covers. Never returns; errors are logged and retried.
+pub(super) async fn follow(api: Api<DynamicObject>, kind: &'static str, pulse: &Pulse, mut sink: impl FnMut(Change)) {
+    let mut pause = BACKOFF.0;
+    loop {
+        let mut version = match list(&api).await {
+            Ok((objects, version)) => {
+                pulse.beat();
+                sink(Change::All(objects, version.parse().unwrap_or(0)));
+                pause = BACKOFF.0;
+                version
+            }
+            Err(error) => {
+                warn!(kind, %error, "list failed, trying again");
+                rest(&mut pause).await;
+                continue;
+            }
+        };
+        loop {
+            match watch(&api, kind, &mut version, pulse, &mut sink).await {
+                Ended::Resume => pause = BACKOFF.0,
+                Ended::Relist => break,
+                Ended::Failed => rest(&mut pause).await,
+            }
+        }
+    }
+}
+
+async fn rest(pause: &mut Duration) {
+    tokio::time::sleep(*pause).await;
+    *pause = (*pause * 2).min(BACKOFF.1);
+}
+
+async fn list(api: &Api<DynamicObject>) -> Result<(Vec<DynamicObject>, String), super::Error> {
+    let mut objects = vec![];
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = super::error::call("list", api.list(&params)).await?;
+        objects.extend(page.items);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = ListParams::default().limit(PAGE).continue_token(&token),
+            None => return Ok((objects, page.metadata.resource_version.unwrap_or_default())),
+        }
+    }
+}
+
+async fn watch(
+    api: &Api<DynamicObject>,
+    kind: &'static str,
+    version: &mut String,
+    pulse: &Pulse,
+    sink: &mut impl FnMut(Change),
+) -> Ended {
+    let params = WatchParams::default().timeout(WATCH_SECONDS);
+    let stream = match super::error::call("watch", api.watch(&params, version)).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let gone = matches!(&error, super::Error::Api { source: kube::Error::Api(s), .. } if s.code == 410);
+            warn!(kind, %error, "watch failed");
+            return if gone { Ended::Relist } else { Ended::Failed };
+        }
+    };
+    pin_mut!(stream);
+    pulse.beat();
+    loop {
+        let event = match tokio::time::timeout(SILENCE, stream.next()).await {
+            Ok(Some(Ok(event))) => event,
+            Ok(Some(Err(error))) => {
+                debug!(kind, %error, "watch broke off");
+                return Ended::Failed;
+            }
+            Ok(None) => return Ended::Resume,
+            Err(_) => {
+                warn!(kind, "watch is silent, renewing it");
+                return Ended::Resume;
+            }
+        };
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                take_version(version, &object);
+                sink(Change::Set(object));
+            }
+            WatchEvent::Deleted(object) => {
+                take_version(version, &object);
+                sink(Change::Gone(object));
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                *version = bookmark.metadata.resource_version;
+                sink(Change::Nothing(version.parse().unwrap_or(0)));
+            }
+            WatchEvent::Error(status) if status.code == 410 => return Ended::Relist,
+            WatchEvent::Error(status) => {
+                warn!(kind, error = status.message, "watch failed");
+                return Ended::Failed;
+            }
+        }
+        pulse.beat();
+    }
+}
+
+fn take_version(version: &mut String, object: &DynamicObject) {
+    if let Some(newer) = &object.metadata.resource_version {
+        version.clone_from(newer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_never_spoke_is_not_fresh() {
+        let pulse = Pulse::new();
+        assert!(!pulse.is_fresh());
+        pulse.beat();
+        assert!(pulse.is_fresh());
+    }
+}

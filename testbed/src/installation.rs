@@ -1,0 +1,160 @@
+//! Countersign on a control plane: its manifests applied, its operator running beside the API server.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::processes::Process;
+use crate::{ControlPlane, Output};
+
+/// The operator's namespace.
+const NAMESPACE: &str = "countersign-system";
+const TIMEOUT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+
+/// How to run the `countersign` command.
+#[derive(Clone, Debug)]
+pub struct Countersign {
+    program: PathBuf,
+    first: Vec<OsString>,
+}
+
+/// A running operator. It is killed when this is dropped, and also when this process ends without dropping it.
+pub struct Operator(Option<Process>);
+
+impl Countersign {
+    /// The command is `program`, with the arguments `first` before all others.
+    pub fn new(program: impl Into<PathBuf>, first: &[&str]) -> Self {
+        Self { program: program.into(), first: first.iter().map(OsString::from).collect() }
+    }
+
+    /// Runs a subcommand to its end.
+    pub async fn run(&self, args: &[&str], stdin: &str) -> Result<Output> {
+        let mut child = Command::new(&self.program)
+            .args(&self.first)
+            .args(args)
+            .env_remove("KUBECONFIG")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("starting {}", self.program.display()))?;
+        if let Some(mut input) = child.stdin.take() {
+            // A command may end without reading all of its input; its status tells the story.
+            let _ = input.write_all(stdin.as_bytes()).await;
+        }
+        let output = child.wait_with_output().await?;
+        Ok(Output {
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Applies the manifests and waits until the CRDs are served and the admission policies in force.
+    pub async fn install(&self, cluster: &ControlPlane) -> Result<()> {
+        let manifests = self.run(&["manifests"], "").await?;
+        ensure!(ExitStatus::success(&manifests.status), "countersign manifests failed: {}", manifests.stderr);
+        let admin = cluster.admin();
+        admin.kubectl(["apply", "--server-side", "--filename", "-"]).stdin(manifests.stdout).ok().await?;
+        admin.kubectl(["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"]).ok().await?;
+        // A policy takes effect some time after it is created. This object is one that only a policy refuses.
+        let forged = request(json!({"username": "nobody"}));
+        let create = || admin.kubectl(["create", "--dry-run=server", "--filename", "-"]).stdin(forged.to_string());
+        until("the admission policies are in force", async || {
+            Ok(create().run().await?.stderr.contains("ValidatingAdmissionPolicy"))
+        })
+        .await
+    }
+
+    /// Starts an operator that serves and registers admission, and waits until it answers.
+    pub async fn start(&self, cluster: &ControlPlane) -> Result<Operator> {
+        let operator =
+            self.start_with(cluster, &["--admission-bind=127.0.0.1:0", "--admission-url=https://127.0.0.1:0"]).await?;
+        let admin = cluster.admin();
+        let plain = request(Value::Null);
+        until("admission answers", async || {
+            let create = admin.kubectl(["create", "--dry-run=server", "--filename", "-", "--output=json"]);
+            let output = create.stdin(plain.to_string()).run().await?;
+            Ok(output.stdout.contains("\"requester\""))
+        })
+        .await?;
+        Ok(operator)
+    }
+
+    /// Starts an operator with these flags, and waits until it has listed everything.
+    pub async fn start_with(&self, cluster: &ControlPlane, flags: &[&str]) -> Result<Operator> {
+        static STARTED: AtomicUsize = AtomicUsize::new(1);
+        let identity = cluster.service_account(NAMESPACE, "countersign").await?;
+        let mut args: Vec<OsString> = self.first.clone();
+        args.extend(["operator".into(), "--kubeconfig".into(), identity.kubeconfig.into()]);
+        args.extend(flags.iter().map(OsString::from));
+        let name = format!("operator-{}", STARTED.fetch_add(1, Ordering::Relaxed));
+        let mut process = Process::start(&name, &self.program, args, cluster.dir())?;
+        let log = process.log().to_owned();
+        until("the operator is ready", async || {
+            process.check()?;
+            Ok(fs::read_to_string(&log).unwrap_or_default().contains("ready: every watch"))
+        })
+        .await?;
+        Ok(Operator(Some(process)))
+    }
+}
+
+impl Operator {
+    /// Kills it at once, as a power cut would.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    /// The log so far.
+    pub fn log(&self) -> String {
+        let path = self.0.as_ref().map_or(Path::new(""), Process::log);
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    fn end(&mut self) {
+        if let Some(process) = self.0.take() {
+            process.kill();
+        }
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn request(requester: Value) -> Value {
+    let mut request = json!({
+        "apiVersion": "countersign.dev/v1alpha1",
+        "kind": "ApprovalRequest",
+        "metadata": {"name": "is-admission-there", "namespace": "default"},
+        "spec": {"runID": "r", "stepID": "s", "requestedBy": "testbed", "reason": "to see whether admission is there"},
+    });
+    if !requester.is_null() {
+        request["spec"]["requester"] = requester;
+    }
+    request
+}
+
+async fn until(what: &str, mut reached: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < TIMEOUT {
+        if reached().await? {
+            return Ok(());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    bail!("waited {TIMEOUT:?} until {what}")
+}

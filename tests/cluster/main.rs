@@ -1,0 +1,6 @@
+//! Tests against a real API server with one operator, side by side, a namespace each.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod story;

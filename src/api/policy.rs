@@ -1,4 +1,5 @@
 //! `ApprovalPolicy`: rules of the platform team, delivered by GitOps.
+#![allow(clippy::duplicated_attributes, reason = "printer columns repeat their types")]
 
 use crate::api::{Condition, Constraints, LabelSelector, Subject};
 use kube::{CustomResource, KubeSchema};

@@ -1,4 +1,5 @@
 //! `ApprovalRequest`: what is asked, by whom, and the reviews it received.
+#![allow(clippy::duplicated_attributes, reason = "printer columns repeat their types")]
 
 use crate::api::{Constraints, Requester, Reviewer, status::ApprovalRequestStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;

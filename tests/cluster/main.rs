@@ -3,4 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod bad_policy;
+mod drift;
+mod ends;
+mod refusals;
 mod story;

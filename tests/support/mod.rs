@@ -279,3 +279,20 @@ pub async fn create(api: &Api<DynamicObject>, object: &Value) -> kube::Result<Dy
 pub async fn merge(api: &Api<DynamicObject>, name: &str, patch: &Value) -> kube::Result<DynamicObject> {
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
 }
+
+impl Space {
+    /// Waits for an Event about a request.
+    pub async fn wait_for_event(&self, name: &str, reason: &str) -> Result<Value> {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(20) {
+            for event in self.api("events").list(&Default::default()).await? {
+                let event = serde_json::to_value(event)?;
+                if event["regarding"]["name"] == name && event["reason"] == reason {
+                    return Ok(event);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("no Event {reason} about {name}")
+    }
+}

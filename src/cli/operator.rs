@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ready.store(true, Ordering::Release);
         info!("ready: every watch has listed everything");
     });
-    tasks.spawn(async move { controlling.await });
+    tasks.spawn(controlling);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM, ending"),

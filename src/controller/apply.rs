@@ -1,6 +1,6 @@
 //! Carries out a plan: one API request a step, none of them a read.
 
-use crate::api::{ApprovalPolicyStatus, names};
+use crate::api::{ApprovalPolicyStatus, ApprovalRequestStatus, names};
 use crate::binding::Snapshot;
 use crate::controller::error::{Class, Error, call};
 use crate::lifecycle::{JobPatch, PolicyFacts, RequestFacts, Step};
@@ -53,20 +53,11 @@ impl Writer {
                 }
                 other => other,
             },
-            Step::WriteStatus(status) => {
-                self.request(
-                    "write the status",
-                    request,
-                    Some("status"),
-                    &[json!({"op": "add", "path": "/status", "value": status})],
-                )
-                .await
-            }
+            Step::WriteStatus(status) => self.status(request, status).await,
             Step::RemoveFinalizer => {
-                let path = format!("/metadata/finalizers/{}", request.finalizer.unwrap_or_default());
-                let test = json!({"op": "test", "path": path, "value": names::FINALIZER});
-                let remove = json!({"op": "remove", "path": path});
-                self.request("remove the finalizer", request, None, &[test, remove]).await.map(|_| Written::Other)
+                let at = (request.namespace.as_str(), request.name.as_str());
+                let finalizer = request.finalizer.unwrap_or_default();
+                self.remove_finalizer(at, &request.resource_version, finalizer).await.map(|()| Written::Other)
             }
         }
     }
@@ -85,22 +76,32 @@ impl Writer {
         call("write a policy's status", api.patch_status(&policy.name, &PatchParams::default(), &patch)).await
     }
 
-    async fn request(
-        &self,
-        operation: &'static str,
-        request: &RequestFacts,
-        subresource: Option<&str>,
-        operations: &[Value],
-    ) -> Result<Written, Error> {
+    async fn status(&self, request: &RequestFacts, status: &ApprovalRequestStatus) -> Result<Written, Error> {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &request.namespace, &requests());
-        let guard = json!({"op": "replace", "path": "/metadata/resourceVersion", "value": request.resource_version});
-        let patch = patch([&[guard], operations].concat());
+        let patch = patch(vec![
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": request.resource_version}),
+            json!({"op": "add", "path": "/status", "value": status}),
+        ]);
         let params = PatchParams::default();
-        let object = match subresource {
-            Some(name) => call(operation, api.patch_subresource(name, &request.name, &params, &patch)).await?,
-            None => call(operation, api.patch(&request.name, &params, &patch)).await?,
-        };
+        let object = call("write the status", api.patch_status(&request.name, &params, &patch)).await?;
         Ok(Written::Request(Box::new(object)))
+    }
+
+    /// Lets a request go, by namespace and name: takes off our finalizer, which stands at that place in the list.
+    pub(super) async fn remove_finalizer(
+        &self,
+        (namespace, name): (&str, &str),
+        resource_version: &str,
+        finalizer: usize,
+    ) -> Result<(), Error> {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &requests());
+        let path = format!("/metadata/finalizers/{finalizer}");
+        let patch = patch(vec![
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version}),
+            json!({"op": "test", "path": path, "value": names::FINALIZER}),
+            json!({"op": "remove", "path": path}),
+        ]);
+        call("remove the finalizer", api.patch(name, &PatchParams::default(), &patch)).await.map(drop)
     }
 
     async fn job(&self, operation: &'static str, job: &JobPatch) -> Result<Written, Error> {

@@ -28,7 +28,7 @@ pub enum Key {
 
 enum Request {
     Read(Arc<RequestFacts>),
-    Broken(i64),
+    Broken(BrokenRequest),
 }
 
 #[derive(Default)]
@@ -120,6 +120,14 @@ impl Index {
         })
     }
 
+    /// A request that cannot be read and that is to be let go.
+    pub fn letting_go(&self, namespace: &str, name: &str) -> Option<BrokenRequest> {
+        match self.read().requests.get(&(namespace.into(), name.into()))? {
+            Request::Broken(broken) => Some(broken.clone()).filter(|b| b.letting_go.is_some()),
+            Request::Read(_) => None,
+        }
+    }
+
     /// What is known of one policy.
     pub fn policy(&self, name: &str) -> Option<Arc<PolicyFacts>> {
         self.read().policies.get(name).cloned()
@@ -138,6 +146,8 @@ impl Index {
         if state.request_version(&name) >= Some(version(&object.metadata)) {
             return vec![];
         }
+        // A list may bring another request of that name where the deletion in between went unseen.
+        state.forget_target(&name);
         let mut keys = BTreeSet::new();
         match facts {
             Ok(facts) => {
@@ -152,14 +162,17 @@ impl Index {
                 }
                 state.requests.insert(name, Request::Read(facts));
             }
-            Err(BrokenRequest { error }) => {
+            Err(broken) => {
                 tracing::warn!(
                     namespace = name.0,
                     name = name.1,
-                    error,
+                    error = broken.error,
                     "a stored request cannot be read; it is not approved"
                 );
-                state.requests.insert(name, Request::Broken(version(&object.metadata)));
+                if broken.letting_go.is_some() {
+                    keys.insert(Key::Request(name.0.clone(), name.1.clone()));
+                }
+                state.requests.insert(name, Request::Broken(broken));
             }
         }
         keys.into_iter().collect()
@@ -174,18 +187,9 @@ impl Index {
     /// A request is gone. Returns what to look at.
     pub fn remove_request(&self, namespace: &str, name: &str) -> Vec<Key> {
         let mut state = self.write();
-        let Some(Request::Read(gone)) = state.requests.remove(&(namespace.into(), name.into())) else {
-            return vec![];
-        };
-        let Some(target) = &gone.spec.target else { return vec![] };
-        let at = (namespace.to_string(), target.name.clone());
-        if let Some(names) = state.by_target.get_mut(&at) {
-            names.remove(name);
-            if names.is_empty() {
-                state.by_target.remove(&at);
-            }
-        }
-        state.waiting_for(&at)
+        let at = state.forget_target(&(namespace.into(), name.into()));
+        state.requests.remove(&(namespace.into(), name.into()));
+        at.map(|at| state.waiting_for(&at)).unwrap_or_default()
     }
 
     /// A Job arrived. Returns what to look at.
@@ -326,8 +330,21 @@ impl State {
     fn request_version(&self, name: &Name) -> Option<i64> {
         self.requests.get(name).map(|request| match request {
             Request::Read(facts) => facts.version,
-            Request::Broken(version) => *version,
+            Request::Broken(broken) => broken.version,
         })
+    }
+
+    /// Forgets that this request targets a Job. Returns the Job.
+    fn forget_target(&mut self, request: &Name) -> Option<Name> {
+        let Request::Read(facts) = self.requests.get(request)? else { return None };
+        let at = (request.0.clone(), facts.spec.target.as_ref()?.name.clone());
+        if let Some(names) = self.by_target.get_mut(&at) {
+            names.remove(&request.1);
+            if names.is_empty() {
+                self.by_target.remove(&at);
+            }
+        }
+        Some(at)
     }
 
     fn targeting<'a>(&'a self, at: &Name, namespace: &'a str) -> impl Iterator<Item = &'a Arc<RequestFacts>> {
@@ -366,3 +383,7 @@ impl State {
 pub(super) fn name_of(object: &DynamicObject) -> Name {
     (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
 }
+
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;

@@ -218,6 +218,10 @@ impl Controller {
     }
 
     async fn request(&self, key: &Key, namespace: &str, name: &str) -> Result<(), Error> {
+        if let Some(broken) = self.index.letting_go(namespace, name) {
+            let finalizer = broken.letting_go.unwrap_or_default();
+            return self.writer.remove_finalizer((namespace, name), &broken.resource_version, finalizer).await;
+        }
         let Some(observation) = self.index.observe(namespace, name) else { return Ok(()) };
         let fresh = self.pulses.iter().all(Pulse::is_fresh);
         let refused = self.troubles().get(key).and_then(|t| t.refused.clone());

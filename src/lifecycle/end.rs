@@ -15,8 +15,13 @@ pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation,
         true => "allowed by policy".to_string(),
         false => format!("approved by {}", tally.approvers.join(", ")),
     };
+    let release = release(o, e, tally, next.digest.as_deref());
+    if release.is_none() && !matches!(o.target, Target::None) {
+        // Without the write that starts the Job nothing was released, so nothing says so.
+        return Plan::idle();
+    }
     let mut steps = next.snapshot_step(e);
-    steps.extend(release(o, e, tally, next.digest.as_deref()));
+    steps.extend(release);
     let reason = if tally.approvers.is_empty() { "Allowed" } else { "Approved" };
     steps.push(finish(o, next.status, State::Released, reason, &text));
     Plan { steps, next: None, note: Some(note(State::Released, &text)) }

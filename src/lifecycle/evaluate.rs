@@ -101,6 +101,9 @@ impl Evaluation {
             let text = format!("the matching rules ask for {n} approvals together; at most 64 can be recorded");
             return Some(problem("Unsatisfiable", text));
         }
+        if !matches!(o.target, Target::Missing) && self.digest_at(o, 1).is_none() {
+            return Some(problem("Unbindable", "what would be shown cannot be hashed; create the request anew".into()));
+        }
         match &o.target {
             Target::Missing => {
                 let name = o.request.spec.target.as_ref().map_or("", |t| t.name.as_str());

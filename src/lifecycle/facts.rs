@@ -19,6 +19,12 @@ pub fn version(metadata: &ObjectMeta) -> i64 {
 pub struct BrokenRequest {
     /// Why.
     pub error: String,
+    /// Resource version, as the API server wrote it.
+    pub resource_version: String,
+    /// The same as a number.
+    pub version: i64,
+    /// Where our finalizer stands, once deletion is asked for: even what cannot be read must be able to go.
+    pub letting_go: Option<usize>,
 }
 
 /// A request.
@@ -55,8 +61,14 @@ pub struct RequestFacts {
 impl RequestFacts {
     /// Reads a stored request. Seals are checked here, once.
     pub fn read(object: &DynamicObject, key: &Keyring) -> Result<Self, BrokenRequest> {
-        let broken = |e: String| BrokenRequest { error: e };
         let metadata = &object.metadata;
+        let finalizer = metadata.finalizers.iter().flatten().position(|f| f == names::FINALIZER);
+        let broken = |error: String| BrokenRequest {
+            error,
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            version: version(metadata),
+            letting_go: finalizer.filter(|_| metadata.deletion_timestamp.is_some()),
+        };
         let uid = metadata.uid.clone().unwrap_or_default();
         let stored = object.data.get("spec").unwrap_or(&Value::Null);
         let mut spec: ApprovalRequestSpec = serde_path_to_error::deserialize(stored)
@@ -80,7 +92,7 @@ impl RequestFacts {
             generation: metadata.generation,
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             deleting: metadata.deletion_timestamp.is_some(),
-            finalizer: metadata.finalizers.iter().flatten().position(|f| f == names::FINALIZER),
+            finalizer,
             ask: ask(stored),
             spec,
             reviews,

@@ -188,6 +188,9 @@ fn errors_name_the_field_and_what_to_do() {
             "spec.rules[r].unless.requestedBy: is the requester's own claim",
         ),
         (json!({"rules": [rule("r", json!({"requestedBy": ["*"]}), "Allow")]}), "spec.rules[r].when.requestedBy"),
+        (with(json!({"pendingTimeoutSeconds": i64::MAX})), "spec.rules[r].pendingTimeoutSeconds: must be from 1 to"),
+        (with(json!({"releaseTimeoutSeconds": 0})), "spec.rules[r].releaseTimeoutSeconds: must be from 1 to"),
+        (with(json!({"constraints": {"maxRuntimeSeconds": i64::MAX}})), "spec.rules[r].constraints: a bound is beyond"),
         (with(json!({"colour": "blue"})), "spec.rules[0]"),
         (
             with(json!({"when": {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}})),

@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 
 type Checked = Result<(), PolicyError>;
 
+/// The longest that a timeout or a run may take, in seconds.
+const ONE_YEAR: i64 = 31_536_000;
+
 pub fn policy(spec: &ApprovalPolicySpec) -> Checked {
     if let Some(selector_) = spec.match_.as_ref().and_then(|m| m.namespace_selector.as_ref()) {
         selector("spec.match.namespaceSelector", selector_)?;
@@ -43,11 +46,14 @@ fn rule(at: &str, rule: &Rule) -> Checked {
         conditions(&format!("{at}.unless"), unless, facts_only)?;
     }
     constraints(&format!("{at}.constraints"), &rule.constraints)?;
-    if rule.pending_timeout_seconds < 1 {
-        return fail(format!("{at}.pendingTimeoutSeconds"), "must be at least 1");
-    }
-    if rule.release_timeout_seconds < 1 {
-        return fail(format!("{at}.releaseTimeoutSeconds"), "must be at least 1");
+    let timeouts = [
+        ("pendingTimeoutSeconds", rule.pending_timeout_seconds),
+        ("releaseTimeoutSeconds", rule.release_timeout_seconds),
+    ];
+    for (field, seconds) in timeouts {
+        if !(1..=ONE_YEAR).contains(&seconds) {
+            return fail(format!("{at}.{field}"), "must be from 1 to 31536000 (a year)");
+        }
     }
     match (&rule.approvals, rule.decision) {
         (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), a),
@@ -118,11 +124,11 @@ fn requirement(at: &str, requirement: &Requirement) -> Checked {
 }
 
 fn constraints(at: &str, constraints: &Constraints) -> Checked {
-    let negative = constraints.max_runtime_seconds.is_some_and(|n| n < 1)
+    let wrong = constraints.max_runtime_seconds.is_some_and(|n| !(1..=ONE_YEAR).contains(&n))
         || constraints.max_retries.is_some_and(|n| n < 0)
         || constraints.max_parallelism.is_some_and(|n| n < 1)
         || constraints.limits.values().any(|limit| limit.0 < 0);
-    if negative { fail(at, "a bound is below what it can be") } else { Ok(()) }
+    if wrong { fail(at, "a bound is beyond what it can be") } else { Ok(()) }
 }
 
 fn subject(at: &str, subject: &Subject) -> Checked {

@@ -62,7 +62,7 @@ async fn a_request_that_cannot_be_read_stalls_nothing_and_is_not_approved() -> R
     let bindings = ["delete", "validatingadmissionpolicybinding", "countersign-requests"];
     admin.kubectl(bindings).ok().await?;
     let broken = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "ApprovalRequest",
-        "metadata": {"name": "broken", "finalizers": []}, "spec": {"runID": {"not": "text"}, "reviews": "many", "target": 7}});
+        "metadata": {"name": "broken", "finalizers": ["countersign.dev/record"]}, "spec": {"runID": {"not": "text"}, "reviews": "many", "target": 7}});
     let made = until_ok(|| {
         admin.kubectl(["create", "-n", "stored-request", "--validate=ignore", "-f", "-"]).stdin(broken.to_string())
     })

@@ -18,9 +18,14 @@ pub fn countersign() -> Countersign {
 
 /// A control plane with Countersign's manifests applied, and no operator.
 pub async fn installed() -> Result<ControlPlane> {
+    installed_with(Options::default()).await
+}
+
+/// The same, started in another way.
+pub async fn installed_with(options: Options) -> Result<ControlPlane> {
     // Fails when another test was first, and then it is there.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cluster = ControlPlane::start(Options::default()).await?;
+    let cluster = ControlPlane::start(options).await?;
     countersign().install(&cluster).await?;
     cluster.admin().kubectl(["apply", "--filename", "-"]).stdin(SHARED_ROLES).ok().await?;
     Ok(cluster)
@@ -211,6 +216,11 @@ impl Space {
     fn namespaced(&self, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.namespace, &of(group, version, kind, plural))
     }
+}
+
+/// The resource of requests.
+pub fn requests() -> ApiResource {
+    of("countersign.dev", "v1alpha1", "ApprovalRequest", "approvalrequests")
 }
 
 fn of(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {

@@ -1,0 +1,76 @@
+use super::*;
+use serde_json::json;
+
+fn index() -> Index {
+    Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()))
+}
+
+fn request(version: i64, uid: &str, job: &str, state: &str) -> DynamicObject {
+    serde_json::from_value(json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "ApprovalRequest",
+        "metadata": {"name": "run", "namespace": "a", "uid": uid, "resourceVersion": version.to_string(),
+            "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"runID": "r", "stepID": "s", "requestedBy": "w", "reason": "why",
+            "target": {"apiVersion": "batch/v1", "kind": "Job", "name": job}},
+        "status": {"state": state}
+    }))
+    .unwrap()
+}
+
+fn job(version: i64, name: &str) -> DynamicObject {
+    serde_json::from_value(json!({"apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": name, "namespace": "a", "uid": name, "resourceVersion": version.to_string()},
+        "spec": {"suspend": true}}))
+    .unwrap()
+}
+
+fn run() -> Vec<Key> {
+    vec![Key::Request("a".into(), "run".into())]
+}
+
+#[test]
+fn a_change_concerns_the_requests_that_rest_on_it() {
+    let index = index();
+    assert_eq!(index.set_request(&request(1, "u", "job", "Pending")), run());
+    assert_eq!(index.set_job(&job(2, "job")), run());
+    assert_eq!(index.set_job(&job(3, "other")), []);
+    assert_eq!(index.remove_job("a", "job"), run());
+    assert_eq!(index.remove_policy("p", 4), run());
+    index.set_request(&request(5, "u", "job", "Released"));
+    assert_eq!(index.set_job(&job(6, "job")), [], "a finished request rests on nothing");
+    assert_eq!(index.remove_policy("p", 7), []);
+}
+
+#[test]
+fn what_is_older_than_what_is_known_changes_nothing() {
+    let index = index();
+    index.set_request(&request(5, "u", "job", "Released"));
+    assert_eq!(index.set_request(&request(4, "u", "job", "Pending")), []);
+    assert_eq!(index.observe("a", "run").unwrap().request.status.state, crate::api::State::Released);
+    index.remove_request("a", "run");
+    assert_eq!(index.wrote_request(&request(6, "u", "job", "Pending")), [], "our own late answer revives nothing");
+    assert!(index.observe("a", "run").is_none());
+}
+
+#[test]
+fn a_request_that_replaced_another_unseen_is_known_by_its_own_target() {
+    let index = index();
+    index.set_request(&request(1, "u1", "job", "Pending"));
+    index.set_request(&request(2, "u2", "other", "Pending"));
+    assert_eq!(index.set_job(&job(3, "job")), []);
+    assert_eq!(index.set_job(&job(4, "other")), run());
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_not_observed_but_may_go() {
+    let index = index();
+    let mut broken = request(1, "u", "job", "Pending");
+    broken.data["spec"]["runID"] = json!({"not": "text"});
+    assert_eq!(index.set_request(&broken), []);
+    assert!(index.observe("a", "run").is_none() && index.letting_go("a", "run").is_none());
+    broken.metadata.resource_version = Some("2".into());
+    broken.metadata.finalizers = Some(vec!["x".into(), crate::api::names::FINALIZER.into()]);
+    broken.metadata.deletion_timestamp = broken.metadata.creation_timestamp.clone();
+    assert_eq!(index.set_request(&broken), run());
+    assert_eq!(index.letting_go("a", "run").unwrap().letting_go, Some(1));
+}

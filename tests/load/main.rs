@@ -1,0 +1,226 @@
+//! What an approval costs the API server, and many approvals at once. One test at a time: each counts everything that
+//! the operators send.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use anyhow::{Context, Result, ensure};
+use countersign_testbed::{AuditFilter, ControlPlane, Mark, Options};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use kube::api::{Api, DynamicObject, ListParams};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use support::{Space, by_sre, client, create, installed_with, job, merge, request};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+const OPERATOR: &str = "system:serviceaccount:countersign-system:countersign";
+
+/// The control plane that these tests share, one after the other; none leaves an operator behind.
+async fn cluster() -> Result<(&'static ControlPlane, MutexGuard<'static, ()>)> {
+    static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let turn = TURN.lock().await;
+    // Kubernetes' own limit for controllers: without it, running the Pods of what was released takes most of the machine,
+    // and what is measured is that.
+    let options = Options { kube_api_qps: 20, ..Options::default() };
+    Ok((CLUSTER.get_or_try_init(|| installed_with(options)).await?, turn))
+}
+
+/// Makes `count` suspended Jobs, each with a request, and waits until all are bound. Returns names and digests.
+async fn bound(space: &Space, count: usize) -> Result<BTreeMap<String, String>> {
+    let (jobs, requests) = (space.api("jobs"), space.api("approvalrequests"));
+    stream::iter(0..count)
+        .map(|i| {
+            let (jobs, requests, name) = (jobs.clone(), requests.clone(), format!("run-{i:04}"));
+            async move {
+                create(&jobs, &job(&name)).await?;
+                create(&requests, &request(&name, Some(&name))).await.map(drop)
+            }
+        })
+        .buffer_unordered(16)
+        .try_collect::<()>()
+        .await?;
+    let began = Instant::now();
+    loop {
+        let digests: BTreeMap<_, _> = list(&requests)
+            .await?
+            .iter()
+            .filter_map(|r| Some((name_of(r)?, r["status"]["digest"].as_str()?.to_string())))
+            .collect();
+        if digests.len() == count {
+            return Ok(digests);
+        }
+        ensure!(began.elapsed().as_secs() < 120, "{} of {count} requests are bound", digests.len());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn name_of(object: &Value) -> Option<String> {
+    object["metadata"]["name"].as_str().map(str::to_string)
+}
+
+async fn list(api: &Api<DynamicObject>) -> Result<Vec<Value>> {
+    let items = api.list(&ListParams::default()).await?.items;
+    Ok(items.into_iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+}
+
+fn approval(digest: &str) -> Value {
+    json!({"spec": {"review": {"decision": "Approve", "digest": digest}}})
+}
+
+async fn as_alice(cluster: &ControlPlane, space: &Space) -> Result<Api<DynamicObject>> {
+    let client = client(&cluster.user("alice", &["sre"])?).await?;
+    Ok(Api::namespaced_with(client, &space.namespace, &support::requests()))
+}
+
+async fn all_released(space: &Space, count: usize) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let states: Vec<_> =
+            list(&space.api("approvalrequests")).await?.iter().map(|r| r["status"]["state"].clone()).collect();
+        if states.iter().filter(|s| **s == "Released").count() == count {
+            return Ok(());
+        }
+        ensure!(!states.iter().any(|s| ["Expired", "Denied", "Cancelled"].iter().any(|end| s == end)), "{states:?}");
+        ensure!(began.elapsed().as_secs() < 120, "not all are released: {states:?}");
+        tokio::time::sleep(Duration::from_millis(1000)).await;
+    }
+}
+
+/// What the operators sent since `mark`, without Events, which may be shed.
+async fn sent(cluster: &ControlPlane, mark: Mark) -> Result<Vec<Value>> {
+    let log = cluster.audit_log();
+    log.settle().await?;
+    let mut events = log.select(mark, &AuditFilter::new().user(OPERATOR))?;
+    events.retain(|e| e["objectRef"]["resource"] != "events");
+    Ok(events)
+}
+
+fn is(event: &Value, verb: &str, resource: &str, subresource: Option<&str>) -> bool {
+    let about = &event["objectRef"];
+    event["verb"] == verb && about["resource"] == resource && about["subresource"].as_str() == subresource
+}
+
+/// Each Job was started by exactly one write, whichever operator made it.
+async fn started_once(cluster: &ControlPlane, space: &Space, mark: Mark, count: usize) -> Result<()> {
+    let mut patches: BTreeMap<String, usize> = BTreeMap::new();
+    for event in sent(cluster, mark).await? {
+        if is(&event, "patch", "jobs", None) && event["responseStatus"]["code"] == 200 {
+            *patches.entry(event["objectRef"]["name"].as_str().context("name")?.to_string()).or_default() += 1;
+        }
+    }
+    assert_eq!(patches.len(), count);
+    assert!(patches.values().all(|n| *n == 1), "{patches:?}");
+    for job in list(&space.api("jobs")).await? {
+        assert_eq!(job["spec"]["suspend"], json!(false), "{job}");
+        assert_eq!(job.pointer("/metadata/annotations/countersign.dev~1closed"), None);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_costs_two_writes_and_no_read_and_rest_costs_nothing() -> Result<()> {
+    let (cluster, _turn) = cluster().await?;
+    let _operator = support::countersign().start(cluster).await?;
+    let space = Space::new(cluster, "cost").await?;
+    space.policy(by_sre()).await?;
+    let count = 20;
+    let digests = bound(&space, count).await?;
+    let alice = as_alice(cluster, &space).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mark = cluster.audit_log().settle().await?;
+    for (name, digest) in &digests {
+        merge(&alice, name, &approval(digest)).await?;
+        space.state(name, "Released").await?;
+    }
+    let events = sent(cluster, mark).await?;
+    for name in digests.keys() {
+        let own: Vec<_> = events.iter().filter(|e| e["objectRef"]["name"] == **name).collect();
+        assert_eq!(own.len(), 2, "{own:#?}");
+        assert!(
+            is(own[0], "patch", "jobs", None) && is(own[1], "patch", "approvalrequests", Some("status")),
+            "{own:#?}"
+        );
+        assert!(own.iter().all(|e| e["responseStatus"]["code"] == 200));
+    }
+    assert_eq!(events.iter().filter(|e| e["verb"] != "watch").count(), 2 * count, "nothing else, no read above all");
+
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mark = cluster.audit_log().settle().await?;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let at_rest = sent(cluster, mark).await?;
+    assert!(at_rest.iter().all(|e| e["verb"] == "watch"), "{at_rest:#?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_fifty_approvals_a_second_few_writes_fail() -> Result<()> {
+    let (cluster, _turn) = cluster().await?;
+    let _operator = support::countersign().start(cluster).await?;
+    let space = Space::new(cluster, "fifty").await?;
+    space.policy(by_sre()).await?;
+    let count = 300;
+    let digests = bound(&space, count).await?;
+    let alice = as_alice(cluster, &space).await?;
+    let mark = cluster.audit_log().settle().await?;
+    // Open loop: an approval every 20 ms, whether the ones before are answered or not.
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let mut sending = tokio::task::JoinSet::new();
+    for (name, digest) in digests {
+        ticks.tick().await;
+        let alice = alice.clone();
+        sending.spawn(async move { merge(&alice, &name, &approval(&digest)).await.map(drop) });
+    }
+    while let Some(sent) = sending.join_next().await {
+        sent??;
+    }
+    all_released(&space, count).await?;
+    let events = sent(cluster, mark).await?;
+    let failed = events.iter().filter(|e| e["responseStatus"]["code"].as_u64().is_some_and(|c| c >= 400)).count();
+    let per_approval = failed as f64 / count as f64;
+    println!("{failed} failed writes in {count} approvals: {per_approval:.3} each");
+    assert!(per_approval < 0.05, "{failed} failed writes in {count} approvals");
+    assert!(!events.iter().any(|e| e["verb"] == "get" || e["verb"] == "list"));
+    started_once(cluster, &space, mark, count).await
+}
+
+async fn burst(namespace: &str, operators: usize) -> Result<()> {
+    let (cluster, _turn) = cluster().await?;
+    let _first = support::countersign().start(cluster).await?;
+    let mut others = vec![];
+    for _ in 1..operators {
+        others.push(support::countersign().start_with(cluster, &[]).await?);
+    }
+    let space = Space::new(cluster, namespace).await?;
+    space.policy(by_sre()).await?;
+    let count = 500;
+    let mark = cluster.audit_log().settle().await?;
+    let digests = bound(&space, count).await?;
+    let alice = as_alice(cluster, &space).await?;
+    let began = Instant::now();
+    stream::iter(digests)
+        .map(|(name, digest)| {
+            let alice = alice.clone();
+            async move { merge(&alice, &name, &approval(&digest)).await.map(drop) }
+        })
+        .buffer_unordered(64)
+        .try_collect::<()>()
+        .await?;
+    all_released(&space, count).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    let failed =
+        sent(cluster, mark).await?.iter().filter(|e| e["responseStatus"]["code"].as_u64() >= Some(400)).count();
+    println!("{count} approvals with {operators} operator(s): {seconds:.1} s, {failed} failed writes");
+    started_once(cluster, &space, mark, count).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_at_once_are_each_released_once() -> Result<()> {
+    burst("burst-one", 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_at_once_with_two_operators_are_each_released_once() -> Result<()> {
+    burst("burst-two", 2).await
+}

@@ -1,0 +1,105 @@
+//! What holds whatever happens, and wherever the operator stops between two writes.
+
+use super::*;
+use proptest::prelude::*;
+
+/// What may happen to a request between two looks of the operator.
+#[derive(Clone, Debug)]
+enum Event {
+    Approve(&'static str),
+    Deny(&'static str),
+    Cancel,
+    Delete,
+    Later(i64),
+    EditPolicy(i64),
+    EditJob(u8),
+    DeleteJob,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => prop::sample::select(vec!["alice", "bob", "triage"]).prop_map(Event::Approve),
+        1 => prop::sample::select(vec!["alice", "bob"]).prop_map(Event::Deny),
+        1 => Just(Event::Cancel),
+        1 => Just(Event::Delete),
+        2 => (1..400i64).prop_map(Event::Later),
+        2 => (1..3i64).prop_map(|n| Event::EditPolicy(n * 300)),
+        2 => any::<u8>().prop_map(Event::EditJob),
+        1 => Just(Event::DeleteJob),
+    ]
+}
+
+fn happen(world: &mut World, event: &Event) {
+    let digest = world.status().digest;
+    match (event, digest) {
+        (Event::Approve(who), Some(digest)) => world.review(who, "Approve", &digest),
+        (Event::Deny(who), Some(digest)) => world.review(who, "Deny", &digest),
+        (Event::Approve(_) | Event::Deny(_), None) => {}
+        (Event::Cancel, _) => world.request["spec"]["cancel"] = json!(true),
+        (Event::Delete, _) => world.request["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
+        (Event::Later(seconds), _) => world.now += SignedDuration::from_secs(*seconds),
+        (Event::EditPolicy(seconds), _) => world.edit_policy("/rules/0/constraints/maxRuntimeSeconds", json!(seconds)),
+        (Event::EditJob(n), _) if world.job.is_some() && !world.running() => {
+            world.edit_job(|job| job["spec"]["template"]["spec"]["containers"][0]["image"] = json!(format!("x{n}")));
+        }
+        (Event::DeleteJob, _) => {
+            world.job = None;
+            world.bump();
+        }
+        (Event::EditJob(_), _) => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// Whatever happens, and wherever the operator stops between two writes: ends absorb, a Job is started at most once and
+    /// only under a sufficient sealed decision, and no other end stands over a started Job.
+    #[test]
+    fn ends_absorb_and_the_job_agrees(events in prop::collection::vec((event(), prop::option::of(0..3usize)), 1..14)) {
+        let mut world = World::new("RequireApproval");
+        let (mut ended, mut noted): (Option<State>, Option<String>) = (None, None);
+        // After each event the operator goes on until nothing is left, or it stops after so many writes.
+        for (event, stops_after) in &events {
+            happen(&mut world, event);
+            let all = stops_after.unwrap_or(usize::MAX);
+            for _ in 0..6 {
+                let plan = world.plan();
+                if plan.steps.is_empty() { break }
+                for step in plan.steps.iter().take(all) {
+                    if matches!(step, Step::ReleaseJob(_)) {
+                        let facts = world.facts();
+                        let approved = facts.reviews.iter().any(|r| {
+                            r.sealed && Some(&r.review.digest) == facts.status.digest.as_ref() && r.review.reviewer.username != "triage"
+                        });
+                        prop_assert!(approved, "released without a counting approval");
+                    }
+                    world.apply(step);
+                }
+                if all != usize::MAX { break }
+            }
+            let state = world.status().state;
+            if let Some(end) = ended {
+                prop_assert_eq!(end, state, "an end was left");
+            }
+            if state.is_final() { ended = Some(state) }
+            noted = noted.or_else(|| note(&world));
+        }
+        for _ in 0..3 { world.settle(); }
+        let starts = world.starts;
+        prop_assert!(starts <= 1);
+        // A Job that was started and deleted before anyone wrote the status takes its receipt along: then it is Cancelled.
+        if starts == 1 && world.job.is_some() { prop_assert_eq!(world.status().state, State::Released) }
+        if world.status().state == State::Released { prop_assert_eq!(starts, 1) }
+        if let Some(end) = ended { prop_assert_eq!(world.status().state, end) }
+        // Whoever writes the Job first, wins: what it says about this binding is how the request ended.
+        if let (Some(first), true) = (noted, world.job.is_some()) { prop_assert_eq!(world.status().state.as_str(), first) }
+    }
+}
+
+/// The end that the Job notes about the binding in force.
+fn note(world: &World) -> Option<String> {
+    let closed = world.job.as_ref()?["metadata"]["annotations"]["countersign.dev/closed"].as_str()?;
+    let (state, digest) = closed.split_once(' ')?;
+    (world.status().digest.as_deref() == Some(digest)).then(|| state.to_string())
+}

@@ -8,7 +8,7 @@ use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::DynamicObject;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tracing::{debug, warn};
+use tracing::{debug, trace, warn};
 
 /// Objects listed at a time.
 const PAGE: u32 = 500;
@@ -152,6 +152,7 @@ async fn watch(
             }
             WatchEvent::Bookmark(bookmark) => {
                 *version = bookmark.metadata.resource_version;
+                trace!(kind, version, "bookmark");
                 sink(Change::Nothing(version.parse().unwrap_or(0)));
             }
             WatchEvent::Error(status) if status.code == 410 => return Ended::Relist,

@@ -186,9 +186,14 @@ async fn the_requester_withdraws_and_deny_may_follow_approve() {
 #[tokio::test]
 async fn a_policy_that_does_not_compile_is_refused_with_its_field() {
     let policy = json!({"metadata": {"name": "p"}, "spec": {"rules": [{"name": "r", "decision": "RequireApproval"}]}});
-    let (response, _) = ask(review("approvalpolicies", "CREATE", "alice", Value::Null, policy)).await;
+    let (response, _) = ask(review("approvalpolicies", "CREATE", "alice", Value::Null, policy.clone())).await;
     assert_eq!(response["allowed"], false);
     assert_eq!(response["status"]["message"], "spec.rules[r].approvals: is required with decision RequireApproval");
+    let held = with(policy.clone(), "/metadata/finalizers", json!(["example.com/mine"]));
+    let (response, _) = ask(review("approvalpolicies", "UPDATE", "alice", held.clone(), policy)).await;
+    assert_eq!(response["allowed"], true, "one that was stored broken can still go");
+    let worse = with(held.clone(), "/spec/rules", json!([]));
+    assert_eq!(ask(review("approvalpolicies", "UPDATE", "alice", held, worse)).await.0["allowed"], false);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ fn judge(request: &Request, key: &Keyring, now: Timestamp) -> Verdict {
     match (request.resource.resource.as_str(), request.operation.as_str()) {
         ("approvalrequests", "CREATE") if ours => request::create(&request.object, &context),
         ("approvalrequests", "UPDATE") if ours => request::update(&request.old_object, &request.object, &context),
-        ("approvalpolicies", "CREATE" | "UPDATE") if ours => policy::verdict(&request.object),
+        ("approvalpolicies", "CREATE" | "UPDATE") if ours => policy::verdict(&request.old_object, &request.object),
         (resource, operation) => {
             Verdict::Refuse(Refusal::invalid(format!("this webhook does not judge {operation} of {resource}")))
         }

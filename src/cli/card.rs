@@ -261,20 +261,12 @@ fn binding(page: &mut Page, request: &Value) {
     }
 }
 
-/// The command that approves this digest: as the operator spelled it in the message, else composed.
+/// The command that approves what this card shows, and nothing else.
 fn approve_command(request: &Value) -> Option<String> {
     let digest = text(request, "/status/digest")?;
     let (name, namespace) = (text(request, "/metadata/name")?, text(request, "/metadata/namespace")?);
     let patch = format!(r#"{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"}}}}}}"#);
-    let composed = format!("kubectl patch apr {name} -n {namespace} --type=merge -p '{patch}'");
-    let message = text(request, "/status/message").unwrap_or_default();
-    let spelled = message.find("kubectl patch ").and_then(|start| {
-        let command = message.get(start..)?;
-        command.get(..command.find("}}}'")? + "}}}'".len())
-    });
-    // A command for another digest or object would decide about something else than this card shows.
-    let ours = |c: &&str| c.starts_with(&format!("kubectl patch apr {name} -n {namespace} ")) && c.contains(digest);
-    Some(visible_identifier(spelled.filter(ours).unwrap_or(&composed)))
+    Some(visible_identifier(&format!("kubectl patch apr {name} -n {namespace} --type=merge -p '{patch}'")))
 }
 
 #[cfg(test)]

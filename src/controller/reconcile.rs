@@ -249,15 +249,10 @@ impl Controller {
             });
         }
         if let Some(note) = plan.note {
-            let about = (&request.namespace, &request.name, &request.uid);
-            info!(
-                namespace = about.0,
-                name = about.1,
-                uid = about.2,
-                reason = note.reason,
-                "{}",
-                note.message.escape_debug()
-            );
+            let (namespace, name, uid) = (&request.namespace, &request.name, &request.uid);
+            // Part of the text is a tenant's: a log line stays one line.
+            let message = note.message.replace(char::is_control, " ");
+            info!(namespace, name, uid, reason = note.reason, "{message}");
             self.teller.tell(note, apply::reference(request));
         }
         Ok(())

@@ -77,7 +77,7 @@ pub(super) async fn follow(api: Api<DynamicObject>, kind: &'static str, pulse: &
                 version
             }
             Err(error) => {
-                warn!(kind, %error, "list failed, trying again");
+                warn!(kind, error = error.server_message(), "list failed, trying again");
                 rest(&mut pause).await;
                 continue;
             }
@@ -122,7 +122,7 @@ async fn watch(
         Ok(stream) => stream,
         Err(error) => {
             let gone = matches!(&error, super::Error::Api { source: kube::Error::Api(s), .. } if s.code == 410);
-            warn!(kind, %error, "watch failed");
+            warn!(kind, error = error.server_message(), "watch failed");
             return if gone { Ended::Relist } else { Ended::Failed };
         }
     };

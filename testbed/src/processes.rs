@@ -81,6 +81,8 @@ impl Process {
         let mut command = Command::new("sh");
         command.arg("-c").arg(WATCHDOG).arg(name).arg(program).args(args);
         command.current_dir(dir).env("KWOK_WORKDIR", dir.join("kwok"));
+        // What the caller wants to see of itself is not for the programs: their logs are read for what they tell.
+        command.env_remove("RUST_LOG");
         command.stdout(output.try_clone()?).stderr(output);
         let leash = Leash::start(&mut command)?;
         Ok(Self { name: name.to_owned(), log, leash })

@@ -82,7 +82,7 @@ async fn policy_status_says_that_it_is_in_force() -> Result<()> {
     let cluster = cluster().await?;
     let space = Space::new(cluster, "good-policy").await?;
     space.policy(by_sre()).await?;
-    let columns = space.admin.kubectl(["get", "apol", "good-policy"]).ok().await?;
+    let columns = space.admin.kubectl(["get", "apol", "good-policy", "--output=wide"]).ok().await?;
     assert!(columns.contains("READY") && columns.contains("True") && columns.contains("sha256:"), "{columns}");
     Ok(())
 }

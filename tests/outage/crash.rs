@@ -1,8 +1,9 @@
 //! The operator is killed between two writes: on return one release, the same final state.
 
-use crate::lab;
 use crate::support::{Space, by_sre};
+use crate::{Lab, lab};
 use anyhow::Result;
+use countersign_testbed::Identity;
 use serde_json::{Value, json};
 
 /// What must be the same with and without a crash.
@@ -18,11 +19,19 @@ fn outcome(request: &Value, job: &Value) -> Value {
     })
 }
 
-async fn fault_free(space: &Space, alice: &countersign_testbed::Identity) -> Result<Value> {
+async fn fault_free(space: &Space, alice: &Identity) -> Result<Value> {
     let digest = space.bound("plain").await?;
     space.review(alice, "plain", "Approve", &digest).ok().await?;
     let request = space.state("plain", "Released").await?;
     Ok(outcome(&request, &space.get("jobs", "plain").await?))
+}
+
+/// A request `run` that alice approved while the operator may not patch Jobs.
+async fn approved_but_not_released(lab: &Lab, space: &Space, alice: &Identity) -> Result<Value> {
+    let digest = space.bound("run").await?;
+    lab.forbid("jobs").await?;
+    space.review(alice, "run", "Approve", &digest).ok().await?;
+    space.state("run", "Approved").await
 }
 
 #[tokio::test]
@@ -32,11 +41,7 @@ async fn killed_between_the_review_and_the_unsuspend() -> Result<()> {
     space.policy(by_sre()).await?;
     let alice = lab.user("alice", "sre")?;
     let expected = fault_free(&space, &alice).await?;
-    let digest = space.bound("run").await?;
-    lab.forbid("jobs").await?;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    space.review(&alice, "run", "Approve", &digest).ok().await?;
-    let waiting = space.state("run", "Approved").await?;
+    let waiting = approved_but_not_released(&lab, &space, &alice).await?;
     assert!(
         waiting["status"]["message"].as_str().is_some_and(|m| m.contains("the API server refused it")),
         "{waiting}"
@@ -61,7 +66,6 @@ async fn killed_between_the_unsuspend_and_the_status() -> Result<()> {
     let expected = fault_free(&space, &alice).await?;
     let digest = space.bound("run").await?;
     lab.forbid("approvalrequests/status").await?;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     space.review(&alice, "run", "Approve", &digest).ok().await?;
     space.wait("jobs", "run", |j| j["spec"]["suspend"] == json!(false)).await?;
     lab.kill();
@@ -85,11 +89,7 @@ async fn a_job_changed_after_approval_is_not_released() -> Result<()> {
     let space = Space::new(lab.cluster, "crash-changed").await?;
     space.policy(by_sre()).await?;
     let alice = lab.user("alice", "sre")?;
-    let digest = space.bound("run").await?;
-    lab.forbid("jobs").await?;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    space.review(&alice, "run", "Approve", &digest).ok().await?;
-    space.state("run", "Approved").await?;
+    approved_but_not_released(&lab, &space, &alice).await?;
     let change = json!({"spec": {"template": {"metadata": {"annotations": {"sidecar": "inject"}}}}}).to_string();
     space
         .triage
@@ -112,11 +112,7 @@ async fn a_policy_that_was_weakened_or_deleted_does_not_release_an_old_approval(
     let space = Space::new(lab.cluster, "crash-policy").await?;
     space.policy(by_sre()).await?;
     let alice = lab.user("alice", "sre")?;
-    let digest = space.bound("run").await?;
-    lab.forbid("jobs").await?;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    space.review(&alice, "run", "Approve", &digest).ok().await?;
-    space.state("run", "Approved").await?;
+    approved_but_not_released(&lab, &space, &alice).await?;
     let mut weaker = by_sre();
     weaker[0]["constraints"] = json!({});
     space.policy(weaker).await?;

@@ -157,7 +157,7 @@ async fn what_was_withdrawn_or_deleted_while_the_operator_was_away_ends_on_its_r
     let mut lab = lab().await?;
     let space = Space::new(lab.cluster, "gone-return").await?;
     let mut rules = by_sre();
-    rules[0]["pendingTimeoutSeconds"] = json!(8);
+    rules[0]["pendingTimeoutSeconds"] = json!(12);
     space.policy(rules).await?;
     for name in ["late", "jobless", "deleted"] {
         space.bound(name).await?;
@@ -165,7 +165,7 @@ async fn what_was_withdrawn_or_deleted_while_the_operator_was_away_ends_on_its_r
     lab.kill();
     space.triage.kubectl(["delete", "job", "jobless", "-n", "gone-return"]).ok().await?;
     space.admin.kubectl(["delete", "apr", "deleted", "-n", "gone-return", "--wait=false"]).ok().await?;
-    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
     assert!(space.api("approvalrequests").get_opt("deleted").await?.is_some(), "the finalizer waits for the operator");
     lab.start().await?;
     space.state("late", "Expired").await?;

@@ -26,6 +26,8 @@ async fn lab() -> Result<Lab> {
     let operator = OPERATOR.lock().await;
     let cluster = CLUSTER.get_or_try_init(installed).await?;
     let mut lab = Lab { cluster, operator };
+    // A test that failed may have left anything.
+    lab.allow_all().await?;
     if lab.operator.is_none() {
         lab.start().await?;
     }
@@ -76,7 +78,27 @@ impl Lab {
         }
         let list = json!({"apiVersion": "v1", "kind": "List", "items": documents});
         admin.kubectl(["apply", "--server-side", "--force-conflicts", "-f", "-"]).stdin(list.to_string()).ok().await?;
+        for resource in ["jobs", "approvalrequests/status"] {
+            self.until_in_force(resource, kept(resource)).await?;
+        }
         Ok(())
+    }
+
+    /// A changed role takes effect some time later.
+    async fn until_in_force(&self, resource: &str, allowed: bool) -> Result<()> {
+        let (kind, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let subresource = format!("--subresource={subresource}");
+        let operator = "--as=system:serviceaccount:countersign-system:countersign";
+        let began = std::time::Instant::now();
+        loop {
+            let asked =
+                self.cluster.admin().kubectl(["auth", "can-i", "patch", kind, &subresource, operator]).run().await?;
+            if asked.status.success() == allowed {
+                return Ok(());
+            }
+            ensure!(began.elapsed().as_secs() < 20, "{resource}: {}{}", asked.stdout, asked.stderr);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     fn user(&self, name: &str, group: &str) -> Result<Identity> {

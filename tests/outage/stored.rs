@@ -17,6 +17,7 @@ async fn a_broken_policy_says_so_and_holds_what_it_might_cover() -> Result<()> {
     lab.delete_webhooks().await?;
     let mut broken = policy("stored-broken", "stored-policy", by_sre());
     broken["spec"]["rules"][0]["when"] = json!({"namespaceSelector": {"matchLabels": {"bad key!": "x"}}});
+    broken["metadata"]["finalizers"] = json!(["example.com/gitops"]);
     space.admin.kubectl(["create", "-f", "-"]).stdin(broken.to_string()).ok().await?;
     let status = space.wait("approvalpolicies", "stored-broken", |p| conditions(p).next().is_some()).await?;
     let ready = conditions(&status).next().context("Ready")?;
@@ -39,7 +40,10 @@ async fn a_broken_policy_says_so_and_holds_what_it_might_cover() -> Result<()> {
     elsewhere.review(&alice, "run", "Approve", &other).ok().await?;
     elsewhere.state("run", "Released").await?;
     assert!(!space.started("run").await?);
-    space.admin.kubectl(["delete", "apol", "stored-broken"]).ok().await?;
+    // Whoever delivered it takes it away again, finalizer and all, while admission watches.
+    space.admin.kubectl(["delete", "apol", "stored-broken", "--wait=false"]).ok().await?;
+    let let_go = r#"{"metadata":{"finalizers":null}}"#;
+    space.admin.kubectl(["patch", "apol", "stored-broken", "--type=merge", "--patch", let_go]).ok().await?;
     space.evaluated("run", "Bound").await?;
     space.review(&alice, "run", "Approve", &digest).ok().await?;
     space.state("run", "Released").await?;

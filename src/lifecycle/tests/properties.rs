@@ -51,7 +51,7 @@ fn happen(world: &mut World, event: &Event) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Whatever happens, and wherever the operator stops between two writes: ends absorb, a Job is started at most once and
     /// only under a sufficient sealed decision, and no other end stands over a started Job.

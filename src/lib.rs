@@ -1,6 +1,9 @@
 //! Countersign: a human approval gate for high-impact automation on Kubernetes.
 //!
-//! The rooms, from pure to effectful: [`api`] (types), [`policy`] (evaluate), [`binding`] (hashes, seals, receipts).
+//! The rooms, from pure to effectful: [`api`] (types), [`policy`] (which rules match, and what they say together),
+//! [`binding`] (hashes, seals, receipts), [`review`] (who may decide, and what all reviews amount to), [`lifecycle`] (from
+//! observed facts to the writes to make); then [`controller`] (watch, apply), [`admission`] (pure verdicts, and the server
+//! that carries them) and [`cli`]. The pure ones know no client, clock, environment or runtime.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

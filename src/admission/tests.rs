@@ -84,6 +84,18 @@ async fn a_created_request_is_stamped_whatever_it_says() {
 }
 
 #[tokio::test]
+async fn a_requester_in_too_many_groups_is_refused_rather_than_cut() {
+    let mut asked = review("approvalrequests", "CREATE", "mallory", Value::Null, stored());
+    asked["request"]["userInfo"]["groups"] = (0..257).map(|i| json!(format!("g{i}"))).collect();
+    let (response, _) = ask(asked).await;
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(message.contains("you are in 257 groups; a requester may be in 256 at most"), "{message}");
+    let (response, _) =
+        ask(review("approvalrequests", "CREATE", "mallory", Value::Null, json!({"metadata": {}}))).await;
+    assert!(response["status"]["message"].as_str().unwrap().contains("spec is missing: say what is asked"));
+}
+
+#[tokio::test]
 async fn a_review_moves_stamped_and_sealed() {
     let new = with(stored(), "/spec/review", word("Approve", DIGEST));
     let (response, object) = ask(review("approvalrequests", "UPDATE", "alice", stored(), new.clone())).await;
@@ -111,6 +123,8 @@ async fn refusals_say_why_and_what_to_do() {
     let late = with(s.clone(), "/status/pendingUntil", json!("2020-01-01T00:00:00Z"));
     let unready = with(s.clone(), "/status/conditions/0/status", json!("False"));
     let leftover = with(s.clone(), "/spec/review", word("Approve", DIGEST));
+    let deleting = with(s.clone(), "/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z"));
+    let full = with(s.clone(), "/spec/reviews", json!(vec![json!({"reviewer": {"username": "bob"}}); 64]));
     let unnamed = with(s.clone(), "/status/approvals/0/approvers/0/name", json!("security"));
     for (user, old, new, code, expected) in [
         ("triage", s.clone(), approve(&s), 403, "forbids self-approval"),
@@ -132,6 +146,8 @@ async fn refusals_say_why_and_what_to_do() {
         ("alice", s.clone(), with(s.clone(), "/spec/review", word("Maybe", DIGEST)), 422, "unknown variant `Maybe`"),
         ("alice", state("Released"), approve(&state("Released")), 409, "is Released already"),
         ("alice", state("Denied"), approve(&state("Denied")), 409, "is Denied already"),
+        ("alice", deleting.clone(), approve(&deleting), 409, "is being deleted; it takes no more reviews"),
+        ("alice", full.clone(), approve(&full), 409, "holds 64 reviews and takes no more; ask anew"),
         ("alice", late.clone(), approve(&late), 409, "expired at"),
         ("alice", unready.clone(), approve(&unready), 409, "cannot be reviewed now"),
         ("alice", denied.clone(), approve(&denied), 409, "a denial stands"),

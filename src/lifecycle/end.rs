@@ -11,10 +11,7 @@ use crate::review::Tally;
 /// Approved (or allowed): start the Job, then say so. Without a Job, saying so is the release.
 pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation, tally: &Tally) -> Plan {
     next.tallied(e, tally);
-    let text = match tally.approvers.is_empty() {
-        true => "allowed by policy".to_string(),
-        false => format!("approved by {}", tally.approvers.join(", ")),
-    };
+    let (reason, text) = grounds(&tally.approvers);
     let release = release(o, e, tally, next.digest.as_deref());
     if release.is_none() && !matches!(o.target, Target::None) {
         // Without the write that starts the Job nothing was released, so nothing says so.
@@ -22,9 +19,16 @@ pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation,
     }
     let mut steps = next.snapshot_step(e);
     steps.extend(release);
-    let reason = if tally.approvers.is_empty() { "Allowed" } else { "Approved" };
     steps.push(finish(o, next.status, State::Released, reason, &text));
     Plan { steps, next: None, note: Some(note(State::Released, &text)) }
+}
+
+/// On what grounds a request is released: the reason of its conditions, and a text for a person.
+fn grounds(approvers: &[String]) -> (&'static str, String) {
+    match approvers {
+        [] => ("Allowed", "allowed by policy".into()),
+        some => ("Approved", format!("approved by {}", some.join(", "))),
+    }
 }
 
 /// The write that starts the Job, where there is one.
@@ -49,10 +53,7 @@ pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: O
 
 /// The Job carries our receipt: it was released, and only the status is missing.
 pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
-    let text = match receipt.approvers.is_empty() {
-        true => "allowed by policy".to_string(),
-        false => format!("approved by {}", receipt.approvers.join(", ")),
-    };
+    let (reason, text) = grounds(&receipt.approvers);
     let mut status = o.request.status.clone();
     status.digest = Some(receipt.digest.clone());
     status.policy_snapshot = Some(receipt.policy_snapshot.clone());
@@ -74,7 +75,6 @@ pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
         .iter()
         .fold((0, 0), |(h, r), p| (h + p.approved_by.len().min(p.required as usize), r + p.required));
     status.summary.get_or_insert_default().approvals = format!("{held}/{required}");
-    let reason = if receipt.approvers.is_empty() { "Allowed" } else { "Approved" };
     let steps = vec![finish(o, status, State::Released, reason, &text)];
     Plan { steps, next: None, note: Some(note(State::Released, &text)) }
 }

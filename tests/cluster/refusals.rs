@@ -113,6 +113,7 @@ async fn nobody_changes_anything_else() -> Result<()> {
         "time": "2026-01-01T00:00:00.000000Z", "seal": "forged"});
     let owner =
         json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "00000000-0000-0000-0000-000000000000"}]);
+    let both = json!({"spec": {"cancel": true, "review": {"decision": "Deny", "digest": digest}}});
     for (who, patch, expected) in [
         (&mallory, json!({"spec": {"reviews": [entry]}}), "spec.reviews is written by admission alone"),
         (&space.triage, json!({"spec": {"reason": "harmless"}}), "spec.reason cannot be changed"),
@@ -136,6 +137,7 @@ async fn nobody_changes_anything_else() -> Result<()> {
             json!({"metadata": {"ownerReferences": owner}}),
             "metadata.ownerReferences of a request cannot be changed",
         ),
+        (&space.triage, both, "spec.review and spec.cancel cannot be set at once"),
         (
             &mallory,
             json!({"spec": {"cancel": true}}),

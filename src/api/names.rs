@@ -19,6 +19,48 @@ pub const RECEIPT: &str = "countersign.dev/receipt";
 /// Pod template annotation, set by the release: the constraints in force (JSON), for the worker to obey.
 pub const CONSTRAINTS: &str = "countersign.dev/constraints";
 
+/// Namespace label that gates a namespace: [`ENFORCE`] or [`WARN`].
+pub const GATE: &str = "countersign.dev/gate";
+/// Value of [`GATE`]: nothing gated runs unapproved.
+pub const ENFORCE: &str = "enforce";
+/// Value of [`GATE`]: evaluates and reports, holds nothing.
+pub const WARN: &str = "warn";
+/// Namespace label that lets workload controllers (Deployments and the like) into a gated namespace, by the value [`ALLOW`].
+pub const WORKLOADS: &str = "countersign.dev/workloads";
+/// Namespace label that lets people into running Pods of a gated namespace, by the value [`ALLOW`].
+pub const EXEC: &str = "countersign.dev/exec";
+/// Value of [`WORKLOADS`] and [`EXEC`].
+pub const ALLOW: &str = "allow";
+/// Namespaces that are never gated, beside the operator's own.
+pub const SYSTEM_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
+/// Job or Pod annotation, stamped at creation in a gated namespace: the creator's username.
+pub const CREATED_BY: &str = "countersign.dev/created-by";
+/// Job or Pod annotation, stamped at creation in a gated namespace: the creator's uid, empty where there is none.
+pub const CREATED_BY_UID: &str = "countersign.dev/created-by-uid";
+/// Job or Pod annotation, stamped at creation in a gated namespace: the creator's groups, one a line.
+pub const CREATED_BY_GROUPS: &str = "countersign.dev/created-by-groups";
+/// Annotation in a CronJob's jobTemplate, and on the Jobs made from it: who wrote it, one name a line.
+pub const AUTHORED_BY: &str = "countersign.dev/authored-by";
+/// Job annotation by its creator: the request that will target the Job, so that the gate makes none of its own.
+pub const REQUEST: &str = "countersign.dev/request";
+/// Job annotation by its creator: why, for the gate's own request.
+pub const REASON: &str = "countersign.dev/reason";
+/// Job annotation by its creator: declared risk tags, comma-separated, for the gate's own request.
+pub const RISK_TAGS: &str = "countersign.dev/risk-tags";
+/// Job annotation by its creator: the workflow's name, for the gate's own request.
+pub const REQUESTED_BY: &str = "countersign.dev/requested-by";
+/// Job annotation: why somebody with the verb `override` started the Job without approval.
+pub const OVERRIDE_REASON: &str = "countersign.dev/override-reason";
+/// Job annotation: who that was.
+pub const OVERRIDDEN_BY: &str = "countersign.dev/overridden-by";
+/// Scheduling gate that holds a Pod.
+pub const SCHEDULING_GATE: &str = "countersign.dev/approval";
+/// Label of a Pod that the gate holds (`true`) or has let go (`released`): what the operator watches Pods by.
+pub const HELD: &str = "countersign.dev/held";
+/// Label of a ConfigMap or Secret that a guard keeps as it is, by the value `locked`.
+pub const INPUT: &str = "countersign.dev/input";
+
 /// Namespace the operator lives in unless it is told otherwise.
 pub const DEFAULT_NAMESPACE: &str = "countersign-system";
 /// Name of the operator's service account.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,7 @@ use crate::processes::{self, Process, port_was_taken};
 use crate::programs::Programs;
 use crate::readiness::Goal;
 use crate::state_dir::StateDir;
-use crate::{AuditLog, Identity, Progress, progress_to_stderr};
+use crate::{AuditLog, Identity, Observer, Progress, progress_to_stderr};
 
 const NODE: &str = include_str!("../assets/node.json");
 const SUPERUSERS: &str = "system:masters";
@@ -55,6 +55,8 @@ impl Default for Options {
 ///
 /// May be shared between threads and used from any Tokio runtime.
 pub struct ControlPlane {
+    // Declared first, so that it takes its last look while everything is still there.
+    observer: OnceLock<Arc<Observer>>,
     // Declared before the directory, which is removed when it is dropped: the programs have to be gone by then.
     processes: Running,
     admin: Identity,
@@ -89,7 +91,7 @@ impl ControlPlane {
             began.elapsed().as_secs_f64(),
             admin.kubeconfig.display()
         ));
-        Ok(Self { processes: running, admin, users: Mutex::default(), identities, state })
+        Ok(Self { observer: OnceLock::new(), processes: running, admin, users: Mutex::default(), identities, state })
     }
 
     /// The directory with logs, certificates and kubeconfigs.
@@ -146,6 +148,16 @@ impl ControlPlane {
     /// The audit log of the API server.
     pub fn audit_log(&self) -> AuditLog {
         AuditLog::new(self.dir().join(AUDIT_LOG), self.admin())
+    }
+
+    /// The observer that this control plane keeps, started when it is first asked for: see [`Observer::start`].
+    pub fn observer(&self) -> Result<Arc<Observer>> {
+        if let Some(kept) = self.observer.get() {
+            return Ok(Arc::clone(kept));
+        }
+        let started = Arc::new(Observer::start(self)?);
+        // Another thread may have been first; then this one is dropped.
+        Ok(Arc::clone(self.observer.get_or_init(|| started)))
     }
 
     /// Ends all programs. The directory stays until this is dropped.

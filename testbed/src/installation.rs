@@ -17,6 +17,8 @@ use crate::{ControlPlane, Output};
 
 /// The operator's namespace.
 const NAMESPACE: &str = "countersign-system";
+/// Serves admission on a free port, and registers it there.
+const ADMISSION: [&str; 2] = ["--admission-bind=127.0.0.1:0", "--admission-url=https://127.0.0.1:0"];
 const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -62,7 +64,12 @@ impl Countersign {
 
     /// Applies the manifests and waits until the CRDs are served and the admission policies in force.
     pub async fn install(&self, cluster: &ControlPlane) -> Result<()> {
-        let manifests = self.run(&["manifests"], "").await?;
+        self.install_with(cluster, &[]).await
+    }
+
+    /// The same with further arguments for `manifests`, such as `["--hold", "webhook"]`.
+    pub async fn install_with(&self, cluster: &ControlPlane, args: &[&str]) -> Result<()> {
+        let manifests = self.run(&[&["manifests"], args].concat(), "").await?;
         ensure!(ExitStatus::success(&manifests.status), "countersign manifests failed: {}", manifests.stderr);
         let admin = cluster.admin();
         admin.kubectl(["apply", "--server-side", "--filename", "-"]).stdin(manifests.stdout).ok().await?;
@@ -78,8 +85,12 @@ impl Countersign {
 
     /// Starts an operator that serves and registers admission, and waits until it answers.
     pub async fn start(&self, cluster: &ControlPlane) -> Result<Operator> {
-        let operator =
-            self.start_with(cluster, &["--admission-bind=127.0.0.1:0", "--admission-url=https://127.0.0.1:0"]).await?;
+        self.start_with_admission(cluster, &[]).await
+    }
+
+    /// The same with further flags.
+    pub async fn start_with_admission(&self, cluster: &ControlPlane, flags: &[&str]) -> Result<Operator> {
+        let operator = self.start_with(cluster, &[&ADMISSION, flags].concat()).await?;
         let admin = cluster.admin();
         let plain = request(Value::Null);
         until("admission answers", async || {

@@ -14,6 +14,7 @@ mod control_plane;
 mod go_build;
 mod identity;
 mod installation;
+mod observer;
 mod pki;
 mod processes;
 mod programs;
@@ -24,6 +25,7 @@ pub use audit::{AuditFilter, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Options};
 pub use identity::{Identity, Kubectl, Output};
 pub use installation::{Countersign, Operator};
+pub use observer::{Counts, Observer, Violation};
 pub use programs::Programs;
 
 /// Receives one line of progress at a time.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use countersign_testbed::{AuditFilter, ControlPlane, Options};
+use countersign_testbed::{AuditFilter, ControlPlane, Counts, Observer, Options};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -121,6 +121,40 @@ async fn the_audit_log_counts_exactly() -> Result<()> {
     let created = AuditFilter::new().verb("create").resource("configmaps").name("counted").code(201);
     assert_eq!(log.select(mark, &created)?[0]["user"]["username"], "admin");
     assert_eq!(log.count(log.settle().await?, &AuditFilter::new().user("carol"))?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_observer_sees_what_runs_past_the_gate() -> Result<()> {
+    let cluster = control_plane().await?;
+    let admin = cluster.admin();
+    // Nothing gates it but its label, so that everything goes past.
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": "observed", "labels": {"countersign.dev/gate": "enforce"}}});
+    admin.kubectl(["create", "--filename", "-"]).stdin(namespace.to_string()).ok().await?;
+    let observer = Observer::start_quiet(cluster)?;
+    observer.check_now().await?;
+    assert_eq!(observer.counts(), Counts::default());
+
+    let within = |args: &[&str]| admin.kubectl(["--namespace=observed"].iter().chain(args).copied());
+    let create = || within(&["create", "--filename", "-"]);
+    create().stdin(job("held", true)).ok().await?;
+    within(&["run", "tried", "--image=localhost/none:1", "--dry-run=server"]).ok().await?;
+    observer.check_now().await?;
+    assert_eq!(observer.counts(), Counts { jobs: 1, ..Counts::default() });
+
+    create().stdin(job("free", false)).ok().await?;
+    within(&["wait", "--for=condition=Complete", "job/free", "--timeout=60s"]).ok().await?;
+    let ran = observer.check_now().await.err().context("a Job ran")?.to_string();
+    assert!(ran.contains("created Pod observed/free-") && ran.contains("its Job free (uid "), "{ran}");
+    assert_eq!(observer.violations().len(), 1, "{ran}");
+
+    within(&["run", "bare", "--image=localhost/none:1"]).ok().await?;
+    within(&["patch", "job", "held", "--patch", r#"{"spec":{"suspend":false}}"#]).ok().await?;
+    let past = observer.check_now().await.err().context("more ran")?.to_string();
+    assert!(past.contains("Pod observed/bare was created without the scheduling gate"), "{past}");
+    assert!(past.contains("admin let Job observed/held go"), "{past}");
+    assert_eq!(observer.counts(), Counts { jobs: 2, pods: 3, ..Counts::default() });
     Ok(())
 }
 

@@ -12,6 +12,8 @@ pub mod api;
 pub mod binding;
 pub mod cli;
 pub mod controller;
+pub mod integrity;
 pub mod lifecycle;
 pub mod policy;
 pub mod review;
+pub mod telemetry;

@@ -1,19 +1,32 @@
-//! Admission: stamps who asks and who reviews, seals reviews, and refuses with an explanation.
+//! Admission: stamps who asks, creates and reviews, seals reviews, holds what a gate holds, and refuses with an
+//! explanation.
 //!
-//! Verdicts are pure functions of the old object, the new one, the caller and the time ([`request`], [`policy`]); all they
-//! need stands in the stored object. [`server`] carries them over HTTPS, [`registration`] tells the API server where.
+//! Verdicts are pure functions of the old object, the new one, the caller and the time ([`request`], [`policy`]), and for
+//! Jobs, CronJobs and Pods of policies and namespace labels ([`job`], [`cronjob`], [`pod`]), which [`GateView`] hands over
+//! from memory. [`server`] carries them over HTTPS, [`registration`] tells the API server where.
 
+mod creator;
+pub mod cronjob;
+mod gate;
+mod hold;
+pub mod job;
+mod patch;
+pub mod pod;
 pub mod policy;
 pub mod registration;
 pub mod request;
 mod review;
 pub mod server;
+mod standing;
+mod text;
 pub mod tls;
 mod verdict;
 mod wire;
 
-pub use verdict::{Caller, Refusal, Verdict};
-pub use wire::respond;
+pub use gate::{GateView, NoView};
+pub use standing::Context as HoldContext;
+pub use verdict::{Answer, Caller, Refusal, Verdict};
+pub use wire::{Context, NotAReview, advise, respond};
 
 #[cfg(test)]
 mod tests;

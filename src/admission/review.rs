@@ -110,6 +110,14 @@ fn may_review(status: &ApprovalRequestStatus, old: &Value, caller: &Caller) -> R
         let text = "you asked for this yourself, and its policy forbids self-approval; someone else must decide (to withdraw it, set spec.cancel)";
         return Err(Refusal::forbidden(text));
     }
+    let parties = status.target.as_ref().map_or(&[][..], |target| &target.parties);
+    if parties.contains(&caller.username) && status.self_approval != Some(SelfApproval::Allow) {
+        let text = format!(
+            "{} has a part in what would run (its creator, the author of its CronJob, or the account it runs as), and its policy forbids self-approval; someone else must decide",
+            caller.username
+        );
+        return Err(Refusal::forbidden(text));
+    }
     if !eligible(&status.approvals, &caller.username, &caller.groups) {
         let who: Vec<String> =
             status.approvals.iter().flat_map(|r| &r.approvers).map(crate::api::Subject::describe).collect();

@@ -1,6 +1,6 @@
 //! The HTTPS server for admission. No verdict waits for I/O.
 
-use crate::admission::respond;
+use crate::admission::{Context, GateView, NotAReview, advise, registration, respond};
 use crate::binding::Keyring;
 use axum::Router;
 use axum::body::Bytes;
@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum_server::tls_rustls::RustlsConfig;
 use jiff::Timestamp;
+use serde_json::Value;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,14 +23,17 @@ const LARGEST: usize = 8 << 20;
 pub struct Server {
     /// Seals reviews.
     pub key: Arc<Keyring>,
+    /// What the operator knows, for verdicts that rest on policy.
+    pub view: Arc<dyn GateView>,
     /// Whether the operator knows everything it watches.
     pub ready: Arc<AtomicBool>,
 }
 
-/// The routes: `/admit` for reviews, `/healthz` and `/readyz` for probes.
+/// The routes: `/admit` for reviews, `/admit/warn` for those of namespaces whose gate only warns, `/healthz` and `/readyz` for probes.
 pub fn router(server: Server) -> Router {
     Router::new()
-        .route("/admit", post(admit))
+        .route(registration::PATH, post(admit))
+        .route(&format!("{}{}", registration::PATH, registration::WARN), post(warn))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .layer(DefaultBodyLimit::max(LARGEST))
@@ -37,7 +41,16 @@ pub fn router(server: Server) -> Router {
 }
 
 async fn admit(State(server): State<Server>, body: Bytes) -> Response {
-    match respond(&body, &server.key, Timestamp::now()) {
+    answer(&server, |context| respond(&body, context))
+}
+
+async fn warn(State(server): State<Server>, body: Bytes) -> Response {
+    answer(&server, |context| advise(&body, context))
+}
+
+fn answer(server: &Server, verdict: impl FnOnce(&Context<'_>) -> Result<Value, NotAReview>) -> Response {
+    let context = Context { key: &server.key, view: &*server.view, now: Timestamp::now() };
+    match verdict(&context) {
         Ok(review) => ([(header::CONTENT_TYPE, "application/json")], review.to_string()).into_response(),
         Err(_) => (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response(),
     }

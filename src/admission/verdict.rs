@@ -16,7 +16,7 @@ pub struct Caller {
 /// Why something is refused: an HTTP status and a text that says what to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
-    /// 403 who you are, 409 when you came, 422 what you sent.
+    /// 403 who you are, 409 when you came, 422 what you sent, 503 what is not known yet.
     pub code: u16,
     /// For the caller.
     pub message: String,
@@ -29,6 +29,21 @@ pub enum Verdict {
     Allow(Vec<Value>),
     /// Refuse it.
     Refuse(Refusal),
+}
+
+/// A verdict, and what the caller should know beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Shown by kubectl as `Warning: …`. The wire cuts and escapes them.
+    pub warnings: Vec<String>,
+}
+
+impl From<Verdict> for Answer {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, warnings: vec![] }
+    }
 }
 
 impl Refusal {
@@ -47,11 +62,22 @@ impl Refusal {
         Self { code: 422, message: message.into() }
     }
 
+    /// Not before every policy is known. A client that obeys `Retry-After`, as kubectl does, asks again by itself.
+    pub(super) fn not_ready() -> Self {
+        Self { code: 503, message: "Countersign has not read all policies yet; try again in a moment".into() }
+    }
+
+    /// Seconds after which asking again may help.
+    pub(super) fn retry_after(&self) -> Option<u32> {
+        (self.code == 503).then_some(1)
+    }
+
     /// The `reason` that Kubernetes gives the code.
     pub(super) fn reason(&self) -> &'static str {
         match self.code {
             403 => "Forbidden",
             409 => "Conflict",
+            503 => "ServiceUnavailable",
             _ => "Invalid",
         }
     }

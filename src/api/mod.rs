@@ -16,10 +16,12 @@ pub mod subject;
 pub use condition::{Condition, ConditionStatus};
 pub use constraints::{Constraints, Limit};
 pub use policy::{
-    ApprovalPolicy, ApprovalPolicySpec, ApprovalPolicyStatus, Approvals, Decision, Requirement, Rule, SelfApproval,
-    When,
+    ApprovalPolicy, ApprovalPolicySpec, ApprovalPolicyStatus, Approvals, Decision, OnDenied, Requirement, Rule,
+    SelfApproval, When,
 };
-pub use request::{ApprovalRequest, ApprovalRequestSpec, Evidence, Review, ReviewDecision, ReviewInput, TargetRef};
+pub use request::{
+    ApprovalRequest, ApprovalRequestSpec, Evidence, Review, ReviewDecision, ReviewInput, TargetKind, TargetRef,
+};
 pub use selector::{LabelSelector, Operator, SelectorRequirement};
-pub use status::{ApprovalRequestStatus, RequirementProgress, State};
+pub use status::{ApprovalRequestStatus, BoundInput, InputKind, RequirementProgress, State};
 pub use subject::{Requester, Reviewer, Subject, SubjectKind};

@@ -60,6 +60,8 @@ pub const SCHEDULING_GATE: &str = "countersign.dev/approval";
 pub const HELD: &str = "countersign.dev/held";
 /// Label of a ConfigMap or Secret that a guard keeps as it is, by the value `locked`.
 pub const INPUT: &str = "countersign.dev/input";
+/// Value of [`INPUT`].
+pub const LOCKED: &str = "locked";
 
 /// Namespace the operator lives in unless it is told otherwise.
 pub const DEFAULT_NAMESPACE: &str = "countersign-system";

@@ -58,7 +58,9 @@ pub enum Decision {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
-    validation = Rule::new("(self.decision == 'RequireApproval') == has(self.approvals)").message("approvals is required with decision RequireApproval, and only there")
+    validation = Rule::new("(self.decision == 'RequireApproval') == has(self.approvals)").message("approvals is required with decision RequireApproval, and only there"),
+    validation = Rule::new("self.decision != 'Allow' || !has(self.onDenied)").message("onDenied belongs to decision RequireApproval or Deny: an Allow rule denies nothing"),
+    validation = Rule::new("self.decision != 'Deny' || !((has(self.requireImmutableInputs) && self.requireImmutableInputs) || (has(self.requireImageDigests) && self.requireImageDigests))").message("requireImmutableInputs and requireImageDigests belong to decision Allow or RequireApproval: a Deny rule lets nothing run")
 )]
 pub struct Rule {
     /// The rule's name, unique in its policy.
@@ -85,6 +87,15 @@ pub struct Rule {
     /// Bounds on what runs.
     #[serde(default, skip_serializing_if = "Constraints::is_empty")]
     pub constraints: Constraints,
+    /// Nothing is released that reads a ConfigMap or Secret which can still change: each must be immutable and labelled `countersign.dev/input: locked`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_immutable_inputs: bool,
+    /// Nothing is released that names an image by a tag alone: each must be `image@sha256:…`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_image_digests: bool,
+    /// What becomes of the held Job after a denial, an expiry or a withdrawal. Absent: Jobs of CronJobs are deleted, others are held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_denied: Option<OnDenied>,
     /// How long a request may wait for approval, in seconds from its creation.
     #[serde(default = "one_hour")]
     #[schemars(range(min = 1, max = 31536000))]
@@ -157,6 +168,15 @@ pub struct Requirement {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub approvers: Vec<Subject>,
+}
+
+/// What becomes of the held Job after a denial, an expiry or a withdrawal. Absent: a Job of a CronJob is deleted, any other is held. Where rules disagree, it is held.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum OnDenied {
+    /// It is deleted, once the end is recorded.
+    Delete,
+    /// It stays, suspended.
+    Hold,
 }
 
 fn one() -> i32 {

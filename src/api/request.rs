@@ -98,10 +98,30 @@ pub struct ApprovalRequestSpec {
 }
 
 /// The kinds a request can unblock.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum TargetKind {
     /// A suspended `batch/v1` Job.
     Job,
+    /// A `v1` Pod that the gate of its namespace holds.
+    Pod,
+}
+
+impl TargetKind {
+    /// The kind as Kubernetes spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Job => "Job",
+            Self::Pod => "Pod",
+        }
+    }
+
+    /// The API version that is targeted.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::Job => "batch/v1",
+            Self::Pod => "v1",
+        }
+    }
 }
 
 /// The API versions a request can target.
@@ -110,11 +130,15 @@ pub enum TargetApiVersion {
     /// `batch/v1`
     #[serde(rename = "batch/v1")]
     BatchV1,
+    /// `v1`
+    #[serde(rename = "v1")]
+    V1,
 }
 
-/// What is unblocked on approval: a suspended Job in the request's own namespace.
+/// What is unblocked on approval: a suspended Job, or a held Pod, in the request's own namespace.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.kind == 'Job') == (self.apiVersion == 'batch/v1')").message("target is apiVersion batch/v1, kind Job, or apiVersion v1, kind Pod"))]
 pub struct TargetRef {
     /// The target's API version.
     pub api_version: TargetApiVersion,

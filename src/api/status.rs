@@ -82,6 +82,11 @@ pub struct ApprovalRequestStatus {
     /// The target this request is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<BoundTarget>,
+    /// The ConfigMaps and Secrets that the target reads, as bound. All of them are part of `digest`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub inputs: Vec<BoundInput>,
     /// Counts the bindings: it grows whenever the policy outcome or the target changed, so that an earlier digest never returns.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0))]
@@ -150,6 +155,8 @@ pub enum TagSource {
     Declared,
     /// Seen in what will run.
     Derived,
+    /// Read by what will run, and beyond what an approval can hold still: it may be another after the review.
+    Unheld,
 }
 
 /// One risk tag and where it comes from.
@@ -159,12 +166,63 @@ pub struct ScopeEntry {
     /// The tag.
     #[schemars(length(max = 63))]
     pub tag: String,
-    /// Declared or Derived.
+    /// Declared, Derived or Unheld.
     pub source: TagSource,
     /// What makes it apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub detail: Option<String>,
+}
+
+/// Kinds of objects whose content a Job's Pods read.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum InputKind {
+    /// A ConfigMap.
+    ConfigMap,
+    /// A Secret.
+    Secret,
+}
+
+impl InputKind {
+    /// The kind as it is written in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
+}
+
+/// One ConfigMap or Secret as bound. Without `uid` and `absent`, the operator may not read it: it is bound by name alone.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BoundInput {
+    /// ConfigMap or Secret.
+    pub kind: InputKind,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub uid: Option<String>,
+    /// Hash of `data` and `binaryData`: `sha256:…` of a ConfigMap; `keyed:…` of a Secret, made with the operator's key so that nobody can guess the content from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub hash: Option<String>,
+    /// Its resource version, which stands for the content where that is not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub resource_version: Option<String>,
+    /// Whether nobody can change its content.
+    #[serde(default)]
+    pub immutable: bool,
+    /// Whether nobody can delete it, or unlock it: it carries the label `countersign.dev/input: locked` in a gated namespace.
+    #[serde(default)]
+    pub locked: bool,
+    /// Whether it is not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
 }
 
 /// The target as bound.
@@ -174,9 +232,15 @@ pub struct BoundTarget {
     /// The target's uid, bound at first sight.
     #[schemars(length(max = 64))]
     pub uid: String,
-    /// The Job's own bounds as they will be when released.
+    /// The target's own bounds as they will be when released.
     #[serde(default)]
     pub bounds: JobBounds,
+    /// Who has a part in what runs: the target's creator, the authors of its CronJob, and the service account it runs as.
+    /// As the requester, they may approve only where self-approval is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub parties: Vec<String>,
 }
 
 /// The Job's own bounds, after the constraints are applied.
@@ -252,4 +316,8 @@ pub struct BoundAt {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub target: i64,
+    /// The newest resource version seen of any ConfigMap, or Secret where they are read; 0 where the target reads none.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub inputs: i64,
 }

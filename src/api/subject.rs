@@ -73,6 +73,11 @@ pub struct Requester {
     pub groups: Vec<String>,
 }
 
+impl Requester {
+    /// Nobody: a name that no policy covers.
+    pub const NOBODY: Self = Self { username: String::new(), uid: None, groups: vec![] };
+}
+
 /// Who reviewed, stamped at admission from the authenticated caller.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

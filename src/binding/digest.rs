@@ -1,6 +1,6 @@
 //! The digest: one hash over all that a reviewer is shown.
 
-use crate::api::status::{JobBounds, ScopeEntry};
+use crate::api::status::{BoundInput, JobBounds, ScopeEntry};
 use crate::api::{Constraints, Requester};
 use crate::binding::{CanonicalError, sha256};
 use serde_json::{Value, json};
@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 pub struct BoundJob<'a> {
     /// `jobHash`.
     pub hash: &'a str,
-    /// The Job's bounds once released.
+    /// Its bounds once released.
     pub bounds: &'a JobBounds,
+    /// Who has a part in it.
+    pub parties: &'a [String],
 }
 
 /// All that a reviewer is shown.
@@ -33,6 +35,8 @@ pub struct Shown<'a> {
     pub policy_snapshot: &'a str,
     /// The target, where there is one.
     pub job: Option<BoundJob<'a>>,
+    /// What the target reads, as it is now (see [`bound`](crate::binding::bound)).
+    pub inputs: &'a [BoundInput],
 }
 
 /// Fields of a request's spec that are not part of the ask: who asked is shown beside it, and reviews come after.
@@ -49,7 +53,7 @@ pub fn ask(spec: &Value) -> Value {
 
 /// `sha256:…` over all that a reviewer is shown.
 pub fn digest(shown: &Shown<'_>) -> Result<String, CanonicalError> {
-    sha256(&json!({
+    let mut document = json!({
         "type": "countersign.dev/digest/v1",
         "uid": shown.uid,
         "revision": shown.revision,
@@ -58,6 +62,11 @@ pub fn digest(shown: &Shown<'_>) -> Result<String, CanonicalError> {
         "scope": shown.scope,
         "constraints": shown.constraints,
         "policySnapshot": shown.policy_snapshot,
-        "job": shown.job.map(|job| json!({"hash": job.hash, "bounds": job.bounds})),
-    }))
+        "job": shown.job.map(|job| json!({"hash": job.hash, "bounds": job.bounds, "parties": job.parties})),
+    });
+    // Only where there are any: what reads nothing keeps the digest that it had.
+    if !shown.inputs.is_empty() {
+        document["inputs"] = json!(shown.inputs);
+    }
+    sha256(&document)
 }

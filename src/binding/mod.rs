@@ -5,16 +5,20 @@
 
 mod canonical;
 mod digest;
-mod job;
+mod inputs;
 mod key;
 mod receipt;
 mod seal;
 mod snapshot;
+mod unheld;
+mod work;
 
 pub use canonical::{CanonicalError, canonical, sha256};
 pub use digest::{BoundJob, Shown, ask, digest};
-pub use job::{job_hash, work_hash};
+pub use inputs::{InputFacts, InputRef, InputState, MAX_INPUTS, bound, references};
 pub use key::{KeyError, Keyring};
 pub use receipt::{Receipt, ReceiptJob, ReceiptRequest};
 pub use seal::{UNUSABLE_SEAL, seal, verify_seal};
 pub use snapshot::Snapshot;
+pub use unheld::{images_without_digest, unheld};
+pub use work::{job_hash, pod_work_hash, work_hash};

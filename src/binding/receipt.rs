@@ -15,9 +15,10 @@ const PAYLOAD_TYPE: &str = "application/vnd.countersign.receipt.v1+json";
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
-    /// The request that was approved.
-    pub request: ReceiptRequest,
-    /// The Job that was released.
+    /// The request that was approved; none where policy allowed the Job without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<ReceiptRequest>,
+    /// The Job or Pod that was released.
     pub job: ReceiptJob,
     /// What the approvers saw.
     pub digest: String,
@@ -114,7 +115,7 @@ mod tests {
     fn only_our_own_signature_opens() {
         let key = Keyring::from_seed(&[7; 32]).unwrap();
         let receipt = Receipt {
-            request: ReceiptRequest { namespace: "payments".into(), name: "run".into(), uid: "r1".into() },
+            request: Some(ReceiptRequest { namespace: "payments".into(), name: "run".into(), uid: "r1".into() }),
             job: ReceiptJob { uid: "j1".into(), hash: "sha256:00".into() },
             digest: "sha256:01".into(),
             policy_snapshot: "sha256:02".into(),

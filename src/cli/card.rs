@@ -25,6 +25,7 @@ pub fn card(request: &Value, job: Option<&Value>) -> String {
     } else if let Some(name) = text(request, "/spec/target/name") {
         page.row("Job", &format!("{} (not at hand)", visible_identifier(name)));
     }
+    page.rows("Inputs", list(request, "/status/inputs").map(input));
     reviews(&mut page, request);
     binding(&mut page, request);
     page.text
@@ -205,6 +206,23 @@ fn word(word: &Value) -> String {
     let Some(text) = word.as_str() else { return visible(&word.to_string()) };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.into() } else { visible(&Value::from(text).to_string()) }
+}
+
+/// A ConfigMap or Secret that the Job reads, and whether what it reads later can be another.
+fn input(input: &Value) -> String {
+    let holds = |field: &str| input[field] == true;
+    let now = match (text(input, "/hash"), text(input, "/uid")) {
+        _ if holds("absent") => return format!("{} {}: not there", id(input, "/kind"), id(input, "/name")),
+        (Some(hash), _) => visible_identifier(hash),
+        (None, Some(_)) => format!("content not read, at version {}", id(input, "/resourceVersion")),
+        (None, None) => "not readable for the operator".into(),
+    };
+    let later = match (holds("immutable"), holds("locked")) {
+        (true, true) => "cannot change",
+        (true, false) => "immutable, but can be replaced",
+        (false, _) => "can change after the review",
+    };
+    format!("{} {}: {later}, {now}", id(input, "/kind"), id(input, "/name"))
 }
 
 /// The Job's own bounds as they will be once released, or as they are where nothing is bound yet.

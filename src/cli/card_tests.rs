@@ -35,6 +35,11 @@ fn request() -> Value {
                 {"tag": "secrets", "source": "Derived", "detail": "env from Secret db"}
             ],
             "constraints": {"maxRuntimeSeconds": 900, "limits": {"maxLinesChanged": 500}},
+            "inputs": [
+                {"kind": "ConfigMap", "name": "fix-script", "uid": "c1", "hash": EARLIER, "immutable": true, "locked": true},
+                {"kind": "ConfigMap", "name": "tuning", "immutable": false, "locked": false, "absent": true},
+                {"kind": "Secret", "name": "db", "uid": "s1", "resourceVersion": "77", "immutable": false, "locked": false}
+            ],
             "policySnapshot": EARLIER, "jobHash": EARLIER, "digest": DIGEST, "pendingUntil": "2026-01-01T10:00:00Z",
             "target": {"uid": "j1", "bounds": {"activeDeadlineSeconds": 900, "backoffLimit": 0, "parallelism": 1}},
             "approvals": [{"requirement": "sre", "required": 2, "approvers": [{"kind": "Group", "name": "sre"}], "approvedBy": ["alice"]}]
@@ -70,6 +75,12 @@ Job         remediate-8f9a, as serviceaccount remediator
             init fetch: example.com/git:2 runs the image's own command
             main: example.com/fix:1.4 runs sh -c "fix --all && report"
             deadline 900 s (15 min), retries 0, pods at a time 1, completions 1
+Inputs      ConfigMap fix-script: cannot change,
+            sha256:2222222222222222222222222222222222222222222222222222222222222
+            222
+            ConfigMap tuning: not there
+            Secret db: can change after the review, content not read, at version
+            77
 Approvals   1 of 2 from sre (Group sre), by alice
 Reviews     bob (sre): Approve at 2026-01-01T09:00:00.000000Z [about an earlier
             digest: not counted]

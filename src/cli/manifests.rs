@@ -1,16 +1,39 @@
 //! `countersign manifests`: everything a cluster needs, as one YAML stream.
 
+use crate::admission::registration::Hold;
 use crate::api::{crd, names};
 use anyhow::Context;
+use serde::Deserialize;
+use serde_json::Value;
 
 /// The manifests as they stand under `deploy/`, written for [`names::DEFAULT_NAMESPACE`].
 const NAMESPACE: &str = include_str!("../../deploy/namespace.yaml");
 const RBAC: &str = include_str!("../../deploy/rbac.yaml");
-const ADMISSION_POLICIES: &str = include_str!("../../deploy/admission-policies.yaml");
+
+/// The admission policies under `deploy/admission/`: what is refused, whoever holds.
+const GUARDS: &[&str] = &[
+    include_str!("../../deploy/admission/status.yaml"),
+    include_str!("../../deploy/admission/requests.yaml"),
+    include_str!("../../deploy/admission/namespaces.yaml"),
+    include_str!("../../deploy/admission/jobs.yaml"),
+    include_str!("../../deploy/admission/cronjobs.yaml"),
+    include_str!("../../deploy/admission/pods.yaml"),
+    include_str!("../../deploy/admission/workloads.yaml"),
+    include_str!("../../deploy/admission/exec.yaml"),
+    include_str!("../../deploy/admission/inputs.yaml"),
+];
+
+/// The admission policies under `deploy/admission/holding/`: the API server holds and stamps by itself.
+const HOLDS: &[&str] = &[
+    include_str!("../../deploy/admission/holding/jobs.yaml"),
+    include_str!("../../deploy/admission/holding/cronjobs.yaml"),
+    include_str!("../../deploy/admission/holding/pods.yaml"),
+];
 
 const EXAMPLES: &str = "Examples:
   countersign manifests | kubectl apply -f -
-  countersign manifests --only crds > crds.yaml";
+  countersign manifests --only crds > crds.yaml
+  countersign manifests --hold webhook | kubectl apply -f -    # Kubernetes 1.33 to 1.35";
 
 /// Flags of `countersign manifests`.
 #[derive(clap::Args, Clone, Debug)]
@@ -22,6 +45,9 @@ pub struct Args {
     /// Print only this part
     #[arg(long, value_enum)]
     pub only: Option<Part>,
+    /// What holds the Jobs and Pods of gated namespaces
+    #[arg(long, value_enum, default_value_t)]
+    pub hold: Hold,
 }
 
 /// A part of the manifests.
@@ -51,9 +77,26 @@ pub fn render(args: &Args) -> anyhow::Result<String> {
         documents.push(in_namespace(RBAC, &args.namespace));
     }
     if wanted(Part::AdmissionPolicies) {
-        documents.push(in_namespace(ADMISSION_POLICIES, &args.namespace));
+        documents.extend(admission_files(args.hold).map(|text| in_namespace(text, &args.namespace)));
     }
     Ok(documents.join("---\n"))
+}
+
+/// The admission policies and their bindings as they are to be stored, for an operator in `namespace`. Each `spec` is
+/// written in full, so that it equals what the API server stores.
+pub fn admission_objects(namespace: &str, hold: Hold) -> anyhow::Result<Vec<Value>> {
+    let mut objects = vec![];
+    for text in admission_files(hold) {
+        for document in serde_yaml::Deserializer::from_str(&in_namespace(text, namespace)) {
+            objects.push(Value::deserialize(document).context("reading the admission policies")?);
+        }
+    }
+    Ok(objects)
+}
+
+fn admission_files(hold: Hold) -> impl Iterator<Item = &'static str> {
+    let holds = if hold == Hold::Policy { HOLDS } else { &[] };
+    GUARDS.iter().chain(holds).copied()
 }
 
 /// `text` with the default namespace replaced. As a value of its own the name is quoted, since a namespace may be
@@ -82,11 +125,10 @@ pub fn dns_label(name: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
-    use serde_yaml::Value;
+    use serde_json::json;
 
     fn rendered(namespace: &str, only: Option<Part>) -> (String, Vec<Value>) {
-        let text = render(&Args { namespace: namespace.into(), only }).unwrap();
+        let text = render(&Args { namespace: namespace.into(), only, hold: Hold::Policy }).unwrap();
         let documents = serde_yaml::Deserializer::from_str(&text).map(|d| Value::deserialize(d).unwrap()).collect();
         (text, documents)
     }
@@ -124,13 +166,72 @@ mod tests {
     }
 
     #[test]
+    fn the_webhook_holds_where_no_policy_does_and_the_guards_stay() {
+        let of = |hold| admission_objects("gate", hold).unwrap();
+        let mutating = |object: &Value| object["kind"].as_str().unwrap().starts_with("MutatingAdmissionPolicy");
+        let (guards, holds): (Vec<_>, Vec<_>) = of(Hold::Policy).into_iter().partition(|object| !mutating(object));
+        assert_eq!(guards, of(Hold::Webhook));
+        assert!(!holds.is_empty());
+        let args = |hold| Args { namespace: "gate".into(), only: Some(Part::AdmissionPolicies), hold };
+        assert!(render(&args(Hold::Policy)).unwrap().contains("MutatingAdmissionPolicyBinding"));
+        assert!(!render(&args(Hold::Webhook)).unwrap().contains("MutatingAdmissionPolicyBinding"));
+    }
+
+    #[test]
+    fn every_admission_policy_is_bound_and_labelled() {
+        let objects = admission_objects("gate", Hold::Policy).unwrap();
+        let named = |kind: &str| {
+            let of_kind = objects.iter().filter(|object| object["kind"] == kind);
+            of_kind.map(|object| object["metadata"]["name"].as_str().unwrap()).collect::<Vec<_>>()
+        };
+        for kind in ["ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"] {
+            let binding = format!("{kind}Binding");
+            assert_eq!(named(kind), named(&binding));
+            for object in objects.iter().filter(|object| object["kind"] == binding.as_str()) {
+                assert_eq!(object["spec"]["policyName"], object["metadata"]["name"]);
+            }
+        }
+        for object in &objects {
+            assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/name"], "countersign", "{object}");
+        }
+    }
+
+    #[test]
+    fn what_selects_gated_namespaces_leaves_out_the_same_ones() {
+        // `123` would be a number where YAML decides.
+        for object in admission_objects("123", Hold::Policy).unwrap() {
+            let Some(selector) = object.pointer("/spec/matchConstraints/namespaceSelector") else { continue };
+            if *selector != json!({}) {
+                let names = json!([names::SYSTEM_NAMESPACES.as_slice(), &["123"]].concat());
+                let but = json!({"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": names});
+                assert_eq!(selector["matchLabels"], json!({names::GATE: names::ENFORCE}));
+                // Beside it, at most a label that opens the gate for some.
+                let expressions = selector["matchExpressions"].as_array().unwrap();
+                let opens = |e: &&Value| [names::WORKLOADS, names::EXEC].iter().any(|name| e["key"] == **name);
+                assert!(expressions.contains(&but), "{object}");
+                assert_eq!(expressions.iter().filter(opens).count() + 1, expressions.len(), "{object}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_stamped_on_a_cron_job_is_what_is_demanded() {
+        let objects = admission_objects("gate", Hold::Policy).unwrap();
+        let variables = |kind: &str| {
+            let named = |o: &&Value| o["kind"] == kind && o["metadata"]["name"] == "countersign-cronjobs";
+            objects.iter().find(named).unwrap()["spec"]["variables"].clone()
+        };
+        assert_eq!(variables("MutatingAdmissionPolicy"), variables("ValidatingAdmissionPolicy"));
+    }
+
+    #[test]
     fn the_policies_guard_every_field_of_the_ask() {
         let spec = serde_json::to_value(&crd::all()[0]).unwrap();
         let spec = spec.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap().clone();
         for field in spec.as_object().unwrap().keys().filter(|f| !["review", "reviews", "cancel"].contains(&f.as_str()))
         {
             let same = |dot: &str| format!("object.spec.{dot}{field} == oldObject.spec.{dot}{field}");
-            let guarded = ADMISSION_POLICIES.contains(&same("")) || ADMISSION_POLICIES.contains(&same("?"));
+            let guarded = GUARDS.iter().any(|text| text.contains(&same("")) || text.contains(&same("?")));
             assert!(guarded, "{field} may change after creation");
         }
     }

@@ -1,12 +1,17 @@
 //! `countersign operator`: runs the operator.
 
-use crate::admission::{registration, server, tls};
-use crate::api::names;
-use crate::controller;
+use crate::admission::registration::{self, Hold};
+use crate::admission::{server, tls};
+use crate::api::{TargetKind, names};
+use crate::cli::manifests;
+use crate::controller::{self, Index, ReadSecrets};
+use crate::integrity::{self, Integrity};
+use crate::telemetry::{Metrics, Telemetry, Warned};
 use anyhow::{Context, bail};
 use axum_server::tls_rustls::RustlsConfig;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use serde_json::Value;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -42,9 +47,44 @@ pub struct Args {
     #[arg(long, env = "COUNTERSIGN_ADMISSION_URL", value_name = "URL")]
     admission_url: Option<String>,
 
+    /// Address on which /metrics, /healthz and /readyz are served over plain HTTP; off by default. Port 0 takes a free one.
+    #[arg(long, env = "COUNTERSIGN_METRICS_BIND", value_name = "ADDRESS")]
+    metrics_bind: Option<SocketAddr>,
+
+    /// What holds Jobs and Pods in gated namespaces: MutatingAdmissionPolicies inside the API server, which must be
+    /// installed, or this operator's webhooks. `auto` takes the policies where the API server serves them at v1
+    /// (Kubernetes 1.36). Install with `countersign manifests --hold` of the same.
+    #[arg(long, env = "COUNTERSIGN_HOLD", default_value = "auto", value_name = "WHAT")]
+    hold: HoldBy,
+
+    /// How much to read of Secrets that Jobs use. More than `none` takes the ClusterRole countersign-read-secrets.
+    #[arg(long, env = "COUNTERSIGN_READ_SECRETS", value_enum, default_value = "none", value_name = "HOW")]
+    read_secrets: ReadSecrets,
+
     /// Write logs as JSON, one object a line.
     #[arg(long, env = "COUNTERSIGN_LOG_JSON")]
     log_json: bool,
+}
+
+/// Values of `--hold`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum HoldBy {
+    /// What the API server serves decides.
+    Auto,
+    /// MutatingAdmissionPolicies.
+    Policy,
+    /// Webhooks.
+    Webhook,
+}
+
+impl HoldBy {
+    async fn choose(self, client: &Client) -> kube::Result<Hold> {
+        Ok(match self {
+            Self::Auto if registration::serves_mutating_policies(client).await? => Hold::Policy,
+            Self::Policy => Hold::Policy,
+            Self::Auto | Self::Webhook => Hold::Webhook,
+        })
+    }
 }
 
 /// Runs until SIGTERM or SIGINT; an error otherwise.
@@ -56,18 +96,42 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let key = Arc::new(controller::load_or_create(&client, &args.namespace, seed).await?);
     info!(key = key.id(), namespace = args.namespace, "signing key is there");
 
+    let index = Arc::new(Index::new(key.clone(), args.namespace.clone(), args.read_secrets != ReadSecrets::None));
     let ready = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
+    let hold = args.hold.choose(&client).await.context("the API server does not tell what it serves")?;
+    let mut expected = manifests::admission_objects(&args.namespace, hold)?;
     if let Some(url) = &args.admission_url {
-        let server = server::Server { key: key.clone(), ready: ready.clone() };
-        serve_admission(&mut tasks, &args, url, &client, server).await?;
+        let server = server::Server { key: key.clone(), view: index.clone(), ready: ready.clone() };
+        expected.extend(serve_admission(&mut tasks, &args, (url, hold), &client, server).await?);
     }
     let instance = format!("{}/{}", args.namespace, std::process::id());
-    let controlling = controller::run(client, args.namespace, instance, key, move || {
+    let metrics = Metrics::new();
+    let integrity = Arc::new(Integrity::new(expected, metrics.clone())?);
+    tasks.spawn(integrity.clone().run(integrity::Settings {
+        client: client.clone(),
+        namespace: args.namespace.clone(),
+        instance: instance.clone(),
+        announces: args.admission_url.is_some(),
+    }));
+    if let Some(address) = args.metrics_bind {
+        let (integrity, metrics) = (integrity.clone(), metrics.clone());
+        let details = Arc::new(move || integrity.details());
+        serve_telemetry(&mut tasks, address, Telemetry { metrics, ready: ready.clone(), details })?;
+    }
+    let settings = controller::Settings {
+        client,
+        namespace: args.namespace,
+        instance,
+        index,
+        key,
+        secrets: args.read_secrets,
+        hooks: Arc::new(Alarm { integrity, metrics }),
+    };
+    tasks.spawn(controller::run(settings, move || {
         ready.store(true, Ordering::Release);
         info!("ready: every watch has listed everything");
-    });
-    tasks.spawn(controlling);
+    }));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => info!("SIGTERM, ending"),
@@ -79,6 +143,38 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             None => bail!("no task is left"),
         },
     }
+    Ok(())
+}
+
+/// Takes what the controller sees to where people look.
+struct Alarm {
+    integrity: Arc<Integrity>,
+    metrics: Metrics,
+}
+
+impl controller::Hooks for Alarm {
+    fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str) {
+        self.integrity.report_foreign_start(kind.as_str(), namespace, name);
+    }
+
+    fn warned(&self, reason: &str) {
+        self.metrics.warned(match reason {
+            "WouldDeny" => Warned::Deny,
+            "WouldHold" => Warned::RequireApproval,
+            _ => Warned::NoMatchingPolicy,
+        });
+    }
+}
+
+fn serve_telemetry(tasks: &mut JoinSet<String>, address: SocketAddr, telemetry: Telemetry) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).with_context(|| format!("metrics cannot be served on {address}"))?;
+    info!(address = %listener.local_addr()?, "metrics are served");
+    tasks.spawn(async move {
+        match crate::telemetry::serve(listener, telemetry).await {
+            Ok(()) => "telemetry ended".to_string(),
+            Err(error) => format!("telemetry failed: {error}"),
+        }
+    });
     Ok(())
 }
 
@@ -110,10 +206,10 @@ async fn client(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Client> 
 async fn serve_admission(
     tasks: &mut JoinSet<String>,
     args: &Args,
-    url: &str,
+    (url, hold): (&str, Hold),
     client: &Client,
     server: server::Server,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Value>> {
     let listener = TcpListener::bind(args.admission_bind)
         .with_context(|| format!("admission cannot listen on {}", args.admission_bind))?;
     let (url, host) = endpoint(url, listener.local_addr()?.port())?;
@@ -126,13 +222,13 @@ async fn serve_admission(
         }
     });
     let operator = names::operator_username(&args.namespace);
-    let registering = registration::register(client, &url, &serving.authority, &operator);
-    tokio::time::timeout(Duration::from_secs(30), registering)
+    let endpoint = registration::Endpoint { url: &url, authority: &serving.authority, operator: &operator, hold };
+    tokio::time::timeout(Duration::from_secs(30), registration::register(client, &endpoint))
         .await
         .context("the API server did not answer in time")?
         .context("the webhook configurations could not be written; are the manifests applied?")?;
-    info!(url, "admission is registered");
-    Ok(())
+    info!(url, ?hold, "admission is registered");
+    Ok(registration::configurations(&endpoint).into())
 }
 
 /// The URL to register and its host. Port 0 stands for the one that was bound.
@@ -145,7 +241,7 @@ fn endpoint(url: &str, port: u16) -> anyhow::Result<(String, String)> {
         bail!("--admission-url {url:?} takes no path: the operator adds its own");
     }
     let port = uri.port_u16().filter(|p| *p != 0).unwrap_or(port);
-    Ok((format!("https://{host}:{port}/admit"), host.trim_matches(['[', ']']).to_string()))
+    Ok((format!("https://{host}:{port}{}", registration::PATH), host.trim_matches(['[', ']']).to_string()))
 }
 
 #[cfg(test)]

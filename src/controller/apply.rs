@@ -1,13 +1,14 @@
 //! Carries out a plan: one API request a step, none of them a read.
 
-use crate::api::{ApprovalPolicyStatus, ApprovalRequestStatus, names};
+use crate::api::{ApprovalPolicyStatus, ApprovalRequestStatus, InputKind, TargetKind, names};
 use crate::binding::Snapshot;
 use crate::controller::error::{Class, Error, call};
-use crate::lifecycle::{JobPatch, PolicyFacts, RequestFacts, Step};
+use crate::lifecycle::{Deletion, PolicyFacts, RequestFacts, Step, TargetFacts, TargetPatch};
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use kube::{Client, Resource};
 use serde_json::{Value, json};
@@ -21,8 +22,10 @@ const REMEMBERED: usize = 10_000;
 pub(super) enum Written {
     /// The request as stored now.
     Request(Box<DynamicObject>),
-    /// The Job as stored now.
-    Job(Box<DynamicObject>),
+    /// A request of our own making, as stored now.
+    NewRequest(Box<DynamicObject>),
+    /// The Job or Pod as stored now.
+    Target(TargetKind, Box<DynamicObject>),
     /// Nothing that the index holds.
     Other,
 }
@@ -43,9 +46,24 @@ impl Writer {
     /// Carries out one step for `request`.
     pub(super) async fn step(&self, request: &RequestFacts, step: &Step) -> Result<Written, Error> {
         match step {
+            Step::WriteStatus(status) => self.status(request, status).await,
+            Step::RemoveFinalizer => {
+                let at = (request.namespace.as_str(), request.name.as_str());
+                let finalizer = request.finalizer.unwrap_or_default();
+                self.remove_finalizer(at, &request.resource_version, finalizer).await.map(|()| Written::Other)
+            }
+            other => self.target_step(other).await,
+        }
+    }
+
+    /// Carries out one step that concerns no request's own object.
+    pub(super) async fn target_step(&self, step: &Step) -> Result<Written, Error> {
+        match step {
             Step::KeepSnapshot(snapshot) => self.keep(snapshot).await,
-            Step::ReleaseJob(patch) => self.job("release the Job", patch).await,
-            Step::CloseJob(patch) => match self.job("close the Job", patch).await {
+            Step::Release(patch) => self.target("release the target", patch).await,
+            Step::Ask(request) => self.ask(request).await,
+            Step::Delete(deletion) => self.delete(deletion).await,
+            Step::Close(patch) => match self.target("close the target", patch).await {
                 // A Job that refuses the note still ends its request: it stays suspended either way.
                 Err(error) if error.class() == Class::Refused => {
                     tracing::warn!(%error, "the end of a request could not be noted on its Job");
@@ -53,12 +71,40 @@ impl Writer {
                 }
                 other => other,
             },
-            Step::WriteStatus(status) => self.status(request, status).await,
-            Step::RemoveFinalizer => {
-                let at = (request.namespace.as_str(), request.name.as_str());
-                let finalizer = request.finalizer.unwrap_or_default();
-                self.remove_finalizer(at, &request.resource_version, finalizer).await.map(|()| Written::Other)
+            // These are a request's own, and `step` makes them.
+            Step::WriteStatus(_) | Step::RemoveFinalizer => Ok(Written::Other),
+        }
+    }
+
+    /// Creates a request of our own. One that is there already is ours: nobody else can tell its name.
+    async fn ask(&self, request: &Value) -> Result<Written, Error> {
+        let namespace = request.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &requests());
+        let object = serde_json::from_value(request.clone()).map_err(kube::Error::SerdeError);
+        let object = object.map_err(|source| Error::Api { operation: "make a request", source })?;
+        match call("make a request", api.create(&PostParams::default(), &object)).await {
+            Ok(object) => Ok(Written::NewRequest(Box::new(object))),
+            Err(Error::Api { source: kube::Error::Api(status), .. }) if status.reason == "AlreadyExists" => {
+                Ok(Written::Other)
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a Job, if it is still as it was seen. What it owns is left without an owner: the request stays, and tells.
+    async fn delete(&self, job: &Deletion) -> Result<Written, Error> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), &job.namespace);
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Orphan),
+            preconditions: Some(Preconditions {
+                uid: Some(job.uid.clone()),
+                resource_version: Some(job.resource_version.clone()),
+            }),
+            ..DeleteParams::default()
+        };
+        match call("delete a Job", api.delete(&job.name, &params)).await {
+            Err(Error::Api { source: kube::Error::Api(status), .. }) if status.code == 404 => Ok(Written::Other),
+            other => other.map(|_| Written::Other),
         }
     }
 
@@ -104,11 +150,12 @@ impl Writer {
         call("remove the finalizer", api.patch(name, &PatchParams::default(), &patch)).await.map(drop)
     }
 
-    async fn job(&self, operation: &'static str, job: &JobPatch) -> Result<Written, Error> {
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &job.namespace, &jobs());
-        let operations = job.operations.as_array().cloned().unwrap_or_default();
-        let object = call(operation, api.patch(&job.name, &PatchParams::default(), &patch(operations))).await?;
-        Ok(Written::Job(Box::new(object)))
+    async fn target(&self, operation: &'static str, target: &TargetPatch) -> Result<Written, Error> {
+        let resource = targets(target.kind);
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &target.namespace, &resource);
+        let operations = target.operations.as_array().cloned().unwrap_or_default();
+        let object = call(operation, api.patch(&target.name, &PatchParams::default(), &patch(operations))).await?;
+        Ok(Written::Target(target.kind, Box::new(object)))
     }
 
     /// Keeps a snapshot as a ControllerRevision, whose data the API server never lets change. One that is there already is
@@ -156,9 +203,20 @@ pub(super) fn policies() -> ApiResource {
     ApiResource::erase::<crate::api::ApprovalPolicy>(&())
 }
 
-/// The resource of Jobs.
-pub(super) fn jobs() -> ApiResource {
-    ApiResource::erase::<Job>(&())
+/// The resource of Jobs or Pods.
+pub(super) fn targets(kind: TargetKind) -> ApiResource {
+    match kind {
+        TargetKind::Job => ApiResource::erase::<Job>(&()),
+        TargetKind::Pod => ApiResource::erase::<Pod>(&()),
+    }
+}
+
+/// The resource of ConfigMaps or Secrets.
+pub(super) fn inputs(kind: InputKind) -> ApiResource {
+    match kind {
+        InputKind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
+        InputKind::Secret => ApiResource::erase::<Secret>(&()),
+    }
 }
 
 /// The resource of namespaces.
@@ -176,13 +234,26 @@ fn patch(operations: Vec<Value>) -> Patch<()> {
 }
 
 /// Where an Event about a request points.
-pub(super) fn reference(request: &RequestFacts) -> k8s_openapi::api::core::v1::ObjectReference {
-    k8s_openapi::api::core::v1::ObjectReference {
+pub(super) fn reference(request: &RequestFacts) -> ObjectReference {
+    ObjectReference {
         api_version: Some(names::API_VERSION.into()),
         kind: Some(crate::api::ApprovalRequest::kind(&()).into()),
         namespace: Some(request.namespace.clone()),
         name: Some(request.name.clone()),
         uid: Some(request.uid.clone()),
+        resource_version: None,
+        field_path: None,
+    }
+}
+
+/// Where an Event about a Job or Pod points.
+pub(super) fn target_reference(target: &TargetFacts) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(target.kind.api_version().into()),
+        kind: Some(target.kind.as_str().into()),
+        namespace: Some(target.namespace.clone()),
+        name: Some(target.name.clone()),
+        uid: Some(target.uid.clone()),
         resource_version: None,
         field_path: None,
     }

@@ -72,7 +72,7 @@ impl Error {
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
 /// Makes a call with a time limit.
-pub(super) async fn call<T>(
+pub(crate) async fn call<T>(
     operation: &'static str,
     future: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Error> {

@@ -10,9 +10,10 @@ mod index;
 mod keys;
 mod queue;
 mod reconcile;
-mod watch;
+pub(crate) mod watch;
 
+pub(crate) use error::call;
 pub use error::{Class, Error};
-pub use index::{Index, Key};
+pub use index::{HeldObservation, Index, Key, Observation};
 pub use keys::load_or_create;
-pub use reconcile::{Controller, run};
+pub use reconcile::{Controller, Hooks, ReadSecrets, Settings, run};

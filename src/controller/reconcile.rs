@@ -1,14 +1,16 @@
 //! The loop: watches feed the index, changes are queued, workers observe, plan and apply.
 
+use crate::api::{InputKind, TargetKind, names};
 use crate::binding::Keyring;
 use crate::controller::apply::{self, Writer, Written};
 use crate::controller::error::{Class, Error};
 use crate::controller::events::{Teller, teller};
 use crate::controller::index::{Index, Key, Kind, name_of};
 use crate::controller::queue::{Queue, Timers, run_timers};
-use crate::controller::watch::{Change, Pulse, follow};
-use crate::lifecycle::{Plan, Step, plan, plan_policy, version};
+use crate::controller::watch::{Change, Pulse, Scope, follow};
+use crate::lifecycle::{Gate, Note, Plan, Step, plan, plan_gate, plan_policy, version};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use std::collections::HashMap;
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// Requests that are worked on at the same time. The API server is the limit, not the operator.
 const WORKERS: usize = 32;
@@ -24,17 +26,64 @@ const WORKERS: usize = 32;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
 /// How often every unfinished request is looked at though nothing happened, from memory.
 const RESYNC: Duration = Duration::from_secs(300);
-/// The kinds that are watched, in the order of their pulses.
-const KINDS: [Kind; 4] = [Kind::Policy, Kind::Namespace, Kind::Job, Kind::Request];
+/// The kinds that are always watched.
+const KINDS: [Kind; 6] = [
+    Kind::Policy,
+    Kind::Namespace,
+    Kind::Target(TargetKind::Job),
+    Kind::Target(TargetKind::Pod),
+    Kind::Input(InputKind::ConfigMap),
+    Kind::Request,
+];
+
+/// How much the operator reads of Secrets that Jobs use. More takes more rights.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ReadSecrets {
+    /// Nothing: requests say that what stands in a Secret may change.
+    #[default]
+    None,
+    /// Metadata: any write to a Secret is seen, whatever it changes.
+    Metadata,
+    /// Content, as a keyed hash.
+    Content,
+}
+
+/// What [`run`] needs.
+pub struct Settings {
+    /// Asks the API server as the operator.
+    pub client: Client,
+    /// The operator's namespace.
+    pub namespace: String,
+    /// Which operator this is, for Events.
+    pub instance: String,
+    /// What is known; admission may ask the same one.
+    pub index: Arc<Index>,
+    /// Checks seals, signs receipts.
+    pub key: Arc<Keyring>,
+    /// How much to read of Secrets.
+    pub secrets: ReadSecrets,
+    /// Told what concerns more than one request.
+    pub hooks: Arc<dyn Hooks>,
+}
+
+/// Told what concerns more than one request. Must not block.
+pub trait Hooks: Send + Sync {
+    /// Somebody started a held Job or Pod past the gate.
+    fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str);
+    /// A Job in a namespace that only warns would have been held or denied, for that reason.
+    fn warned(&self, reason: &str);
+}
 
 /// The parts that work together.
 pub struct Controller {
     key: Arc<Keyring>,
-    index: Index,
+    index: Arc<Index>,
     queue: Queue<Key>,
     writer: Writer,
     teller: Teller,
-    pulses: [Pulse; 4],
+    kinds: Vec<(Kind, Pulse)>,
+    secrets: ReadSecrets,
+    hooks: Arc<dyn Hooks>,
     troubles: Mutex<HashMap<Key, Trouble>>,
     /// One permit for each watch that has listed everything.
     listed: Semaphore,
@@ -50,22 +99,19 @@ struct Trouble {
 
 /// Runs the controller of the operator that lives in `namespace` until one of its tasks ends, which is an error: a
 /// process that goes on without one would look alive and do nothing. Calls `ready` once everything is known.
-pub async fn run(
-    client: Client,
-    namespace: String,
-    instance: String,
-    key: Arc<Keyring>,
-    ready: impl FnOnce() + Send + 'static,
-) -> String {
+pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> String {
+    let Settings { client, namespace, instance, index, key, secrets, hooks } = settings;
     let (queue, timers) = Queue::new();
     let (teller, telling) = teller(client.clone(), instance);
     let controller = Arc::new(Controller {
-        index: Index::new(key.clone()),
+        index,
         key,
         queue,
         writer: Writer::new(client.clone(), namespace),
         teller,
-        pulses: std::array::from_fn(|_| Pulse::new()),
+        kinds: kinds(secrets).into_iter().map(|kind| (kind, Pulse::new())).collect(),
+        secrets,
+        hooks,
         troubles: Mutex::default(),
         listed: Semaphore::new(0),
     });
@@ -77,17 +123,23 @@ pub async fn run(
     spawn_watches(&mut tasks, &controller, &client);
     spawn_timers(&mut tasks, &controller, timers);
     // Decisions rest on everything, so none is made before everything is known.
-    let all_listed = u32::try_from(KINDS.len()).unwrap_or(u32::MAX);
+    let all_listed = u32::try_from(controller.kinds.len()).unwrap_or(u32::MAX);
     tokio::select! {
         permits = controller.listed.acquire_many(all_listed) => drop(permits),
         ended = tasks.join_next() => return describe(ended),
     }
+    controller.index.set_complete();
     ready();
     for _ in 0..WORKERS {
         let controller = controller.clone();
         tasks.spawn(async move { controller.work().await });
     }
     describe(tasks.join_next().await)
+}
+
+fn kinds(secrets: ReadSecrets) -> Vec<Kind> {
+    let secrets = (secrets != ReadSecrets::None).then_some(Kind::Input(InputKind::Secret));
+    KINDS.into_iter().chain(secrets).collect()
 }
 
 fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> String {
@@ -99,13 +151,18 @@ fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> Stri
 }
 
 fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, client: &Client) {
-    for (i, kind) in KINDS.into_iter().enumerate() {
+    for i in 0..controller.kinds.len() {
+        let kind = controller.kinds[i].0;
         let (resource, name): (ApiResource, _) = match kind {
             Kind::Policy => (apply::policies(), "ApprovalPolicy"),
             Kind::Namespace => (apply::namespaces(), "Namespace"),
-            Kind::Job => (apply::jobs(), "Job"),
+            Kind::Target(kind) => (apply::targets(kind), kind.as_str()),
+            Kind::Input(kind) => (apply::inputs(kind), kind.as_str()),
             Kind::Request => (apply::requests(), "ApprovalRequest"),
         };
+        // Of all Pods, those that the gate holds or held.
+        let labels = (kind == Kind::Target(TargetKind::Pod)).then_some(names::HELD);
+        let scope = Scope { labels, metadata_only: controller.metadata_only(kind) };
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let controller = controller.clone();
         tasks.spawn(async move {
@@ -117,7 +174,7 @@ fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>
                     controller.listed.add_permits(1);
                 }
             };
-            follow(api, name, &controller.pulses[i], sink).await;
+            follow(api, name, scope, &controller.kinds[i].1, sink).await;
             "a watch"
         });
     }
@@ -133,7 +190,7 @@ fn spawn_timers(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>,
     tasks.spawn(async move {
         loop {
             tokio::time::sleep(RESYNC).await;
-            controller.enqueue(controller.index.all_unfinished());
+            controller.enqueue(controller.index.everything_open());
         }
     });
 }
@@ -174,8 +231,28 @@ impl Controller {
             Kind::Request => self.index.set_request(object),
             Kind::Policy => self.index.set_policy(object),
             Kind::Namespace => self.index.set_namespace(object),
-            Kind::Job => self.index.set_job(object),
+            Kind::Target(kind) => self.index.set_target(kind, object),
+            Kind::Input(input) => self.index.set_input(input, object, self.metadata_only(kind)),
         });
+        self.tell_foreign_starts();
+    }
+
+    /// What somebody started past the gate: told, not stopped. Whoever can do that can do more.
+    fn tell_foreign_starts(&self) {
+        for target in self.index.take_foreign_starts() {
+            if let Some(by) = target.overridden() {
+                let message = format!("{} was started without approval by {}: {}", target.noun(), by.by, by.reason);
+                let note = Note { warning: true, reason: "Overridden".into(), message };
+                self.tell(note, apply::target_reference(&target));
+                continue;
+            }
+            let (namespace, name, uid) = (&target.namespace, &target.name, &target.uid);
+            error!(namespace, name, uid, "a held {} was started past the gate", target.kind.as_str());
+            let message = format!("{} was started past the gate, by somebody other than Countersign", target.noun());
+            let note = Note { warning: true, reason: "StartedPastTheGate".into(), message };
+            self.teller.tell(note, apply::target_reference(&target));
+            self.hooks.started_past_the_gate(target.kind, namespace, name);
+        }
     }
 
     fn remove(&self, kind: Kind, namespace: &str, name: &str, version: i64) {
@@ -185,11 +262,13 @@ impl Controller {
                 self.enqueue(self.index.remove_request(namespace, name));
             }
             Kind::Policy => self.enqueue(self.index.remove_policy(name, version)),
+            Kind::Input(kind) => self.enqueue(self.index.remove_input(kind, namespace, name, version)),
             Kind::Namespace => self.index.remove_namespace(name),
-            Kind::Job => {
+            Kind::Target(kind) => {
+                self.forget_trouble(&Key::Target(namespace.into(), kind, name.into()));
                 // First how far the view has come: the requests that are looked at next must see it.
-                self.index.jobs_at(version);
-                self.enqueue(self.index.remove_job(namespace, name));
+                self.index.targets_at(kind, version);
+                self.enqueue(self.index.remove_target(kind, namespace, name));
             }
         }
     }
@@ -197,9 +276,18 @@ impl Controller {
     fn nothing(&self, kind: Kind, version: i64) {
         match kind {
             Kind::Policy => self.index.policies_at(version),
-            Kind::Job => self.index.jobs_at(version),
-            Kind::Request | Kind::Namespace => {}
+            Kind::Target(kind) => self.index.targets_at(kind, version),
+            Kind::Request | Kind::Namespace | Kind::Input(_) => {}
         }
+    }
+
+    /// Whether every watch has spoken lately.
+    fn is_fresh(&self) -> bool {
+        self.kinds.iter().all(|(_, pulse)| pulse.is_fresh())
+    }
+
+    fn metadata_only(&self, kind: Kind) -> bool {
+        kind == Kind::Input(InputKind::Secret) && self.secrets == ReadSecrets::Metadata
     }
 
     async fn work(&self) -> &'static str {
@@ -208,6 +296,7 @@ impl Controller {
             let outcome = match &key {
                 Key::Request(namespace, name) => self.request(&key, namespace, name).await,
                 Key::Policy(name) => self.policy(name).await,
+                Key::Target(namespace, kind, name) => self.target(&key, namespace, *kind, name).await,
             };
             match outcome {
                 Ok(()) => self.forget_trouble(&key),
@@ -223,7 +312,7 @@ impl Controller {
             return self.writer.remove_finalizer((namespace, name), &broken.resource_version, finalizer).await;
         }
         let Some(observation) = self.index.observe(namespace, name) else { return Ok(()) };
-        let fresh = self.pulses.iter().all(Pulse::is_fresh);
+        let fresh = self.is_fresh();
         let refused = self.troubles().get(key).and_then(|t| t.refused.clone());
         let now = Timestamp::now();
         let plan = plan(&observation.observed(&self.key, fresh, refused.as_deref(), now));
@@ -237,25 +326,57 @@ impl Controller {
     async fn carry_out(&self, request: &crate::lifecycle::RequestFacts, plan: Plan) -> Result<(), Error> {
         for step in &plan.steps {
             let written = self.writer.step(request, step).await.inspect_err(|error| {
-                if matches!(step, Step::ReleaseJob(_)) && error.class() == Class::Refused {
+                if matches!(step, Step::Release(_)) && error.class() == Class::Refused {
                     let key = Key::Request(request.namespace.clone(), request.name.clone());
                     self.troubles().entry(key).or_default().refused = Some(error.server_message());
                 }
             })?;
-            self.enqueue(match &written {
-                Written::Request(object) => self.index.wrote_request(object),
-                Written::Job(object) => self.index.wrote_job(object),
-                Written::Other => vec![],
-            });
+            self.learn(&written);
         }
         if let Some(note) = plan.note {
-            let (namespace, name, uid) = (&request.namespace, &request.name, &request.uid);
-            // Part of the text is a tenant's: a log line stays one line.
-            let message = note.message.replace(char::is_control, " ");
-            info!(namespace, name, uid, reason = note.reason, "{message}");
-            self.teller.tell(note, apply::reference(request));
+            self.tell(note, apply::reference(request));
         }
         Ok(())
+    }
+
+    /// A Job or Pod in a gated namespace.
+    async fn target(&self, key: &Key, namespace: &str, kind: TargetKind, name: &str) -> Result<(), Error> {
+        let Some(observation) = self.index.observe_held(namespace, kind, name) else { return Ok(()) };
+        let fresh = self.is_fresh();
+        let now = Timestamp::now();
+        let plan = plan_gate(&observation.held(&self.key, fresh, now));
+        if let Some(next) = plan.next {
+            self.queue.add_after(key.clone(), Duration::try_from(next.duration_since(now)).unwrap_or_default());
+        }
+        for step in &plan.steps {
+            let written = self.writer.target_step(step).await?;
+            self.learn(&written);
+        }
+        if let Some(note) = plan.note {
+            if observation.namespace.gate == Gate::Warn {
+                self.hooks.warned(&note.reason);
+            }
+            self.tell(note, apply::target_reference(&observation.target));
+        }
+        Ok(())
+    }
+
+    /// What we wrote is known at once, before the watch tells.
+    fn learn(&self, written: &Written) {
+        self.enqueue(match written {
+            Written::Request(object) => self.index.wrote_request(object),
+            Written::NewRequest(object) => self.index.set_request(object),
+            Written::Target(kind, object) => self.index.wrote_target(*kind, object),
+            Written::Other => vec![],
+        });
+    }
+
+    fn tell(&self, note: Note, about: ObjectReference) {
+        let (namespace, name, uid) = (&about.namespace, &about.name, &about.uid);
+        // Part of the text is a tenant's: a log line stays one line.
+        let message = note.message.replace(char::is_control, " ");
+        info!(namespace, name, uid, reason = note.reason, "{message}");
+        self.teller.tell(note, about);
     }
 
     async fn policy(&self, name: &str) -> Result<(), Error> {

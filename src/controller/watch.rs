@@ -3,9 +3,10 @@
 //! Own code in place of kube's watcher for two things it hides: bookmarks, which tell that a silent watch is alive, and
 //! the collection's resource version, which tells whether a view is older than another.
 
-use futures::{StreamExt, pin_mut};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, ObjectList, PartialObjectMeta};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{debug, trace, warn};
@@ -15,12 +16,12 @@ const PAGE: u32 = 500;
 /// How long one watch lasts before it is renewed, in seconds.
 const WATCH_SECONDS: u32 = 290;
 /// Silence after which a watch counts as dead. API servers send a bookmark about every minute.
-pub(super) const SILENCE: Duration = Duration::from_secs(150);
+pub(crate) const SILENCE: Duration = Duration::from_secs(150);
 /// Waits between failed attempts, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// What a watch tells.
-pub(super) enum Change {
+pub(crate) enum Change {
     /// This is everything there is, as of that resource version.
     All(Vec<DynamicObject>, i64),
     /// An object is there, or changed.
@@ -33,14 +34,14 @@ pub(super) enum Change {
 
 /// When a watch last spoke.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(crate) struct Pulse {
     started: Instant,
     /// Milliseconds after `started`, plus one; 0 while it has not spoken.
     last: AtomicU64,
 }
 
 impl Pulse {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { started: Instant::now(), last: AtomicU64::new(0) }
     }
 
@@ -50,10 +51,19 @@ impl Pulse {
     }
 
     /// Whether the watch has spoken within [`SILENCE`].
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         let last = self.last.load(Ordering::Acquire);
         last > 0 && self.started.elapsed() < Duration::from_millis(last - 1) + SILENCE
     }
+}
+
+/// What of a kind is followed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scope<'a> {
+    /// A label selector; none for all objects.
+    pub labels: Option<&'a str>,
+    /// Whether only metadata is asked for.
+    pub metadata_only: bool,
 }
 
 enum Ended {
@@ -66,10 +76,16 @@ enum Ended {
 }
 
 /// Follows everything that `api` covers. Never returns; errors are logged and retried.
-pub(super) async fn follow(api: Api<DynamicObject>, kind: &'static str, pulse: &Pulse, mut sink: impl FnMut(Change)) {
+pub(crate) async fn follow(
+    api: Api<DynamicObject>,
+    kind: &'static str,
+    scope: Scope<'_>,
+    pulse: &Pulse,
+    mut sink: impl FnMut(Change),
+) {
     let mut pause = BACKOFF.0;
     loop {
-        let mut version = match list(&api).await {
+        let mut version = match list(&api, scope).await {
             Ok((objects, version)) => {
                 pulse.beat();
                 sink(Change::All(objects, version.parse().unwrap_or(0)));
@@ -83,7 +99,7 @@ pub(super) async fn follow(api: Api<DynamicObject>, kind: &'static str, pulse: &
             }
         };
         loop {
-            match watch(&api, kind, &mut version, pulse, &mut sink).await {
+            match watch(&api, kind, scope, &mut version, pulse, &mut sink).await {
                 Ended::Resume => pause = BACKOFF.0,
                 Ended::Relist => break,
                 Ended::Failed => rest(&mut pause).await,
@@ -97,28 +113,68 @@ async fn rest(pause: &mut Duration) {
     *pause = (*pause * 2).min(BACKOFF.1);
 }
 
-async fn list(api: &Api<DynamicObject>) -> Result<(Vec<DynamicObject>, String), super::Error> {
+async fn list(api: &Api<DynamicObject>, scope: Scope<'_>) -> Result<(Vec<DynamicObject>, String), super::Error> {
     let mut objects = vec![];
-    let mut params = ListParams::default().limit(PAGE);
+    let first = ListParams { label_selector: scope.labels.map(String::from), ..ListParams::default().limit(PAGE) };
+    let mut params = first.clone();
     loop {
-        let page = super::error::call("list", api.list(&params)).await?;
+        let page = page(api, &params, scope.metadata_only).await?;
         objects.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = ListParams::default().limit(PAGE).continue_token(&token),
+            Some(token) => params = first.clone().continue_token(&token),
             None => return Ok((objects, page.metadata.resource_version.unwrap_or_default())),
         }
     }
 }
 
+async fn page(
+    api: &Api<DynamicObject>,
+    params: &ListParams,
+    metadata_only: bool,
+) -> Result<ObjectList<DynamicObject>, super::Error> {
+    if !metadata_only {
+        return super::error::call("list", api.list(params)).await;
+    }
+    let page = super::error::call("list", api.list_metadata(params)).await?;
+    let items = page.items.into_iter().map(without_data).collect();
+    Ok(ObjectList { types: page.types, metadata: page.metadata, items })
+}
+
+fn without_data(object: PartialObjectMeta<DynamicObject>) -> DynamicObject {
+    DynamicObject { types: object.types, metadata: object.metadata, data: serde_json::Value::Null }
+}
+
+async fn open(
+    api: &Api<DynamicObject>,
+    params: &WatchParams,
+    version: &str,
+    metadata_only: bool,
+) -> Result<BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>, super::Error> {
+    if !metadata_only {
+        return super::error::call("watch", api.watch(params, version)).await.map(StreamExt::boxed);
+    }
+    let stream = super::error::call("watch", api.watch_metadata(params, version)).await?;
+    let whole = |event| match event {
+        WatchEvent::Added(object) => WatchEvent::Added(without_data(object)),
+        WatchEvent::Modified(object) => WatchEvent::Modified(without_data(object)),
+        WatchEvent::Deleted(object) => WatchEvent::Deleted(without_data(object)),
+        WatchEvent::Bookmark(bookmark) => WatchEvent::Bookmark(bookmark),
+        WatchEvent::Error(status) => WatchEvent::Error(status),
+    };
+    Ok(stream.map(move |event| event.map(whole)).boxed())
+}
+
 async fn watch(
     api: &Api<DynamicObject>,
     kind: &'static str,
+    scope: Scope<'_>,
     version: &mut String,
     pulse: &Pulse,
     sink: &mut impl FnMut(Change),
 ) -> Ended {
-    let params = WatchParams::default().timeout(WATCH_SECONDS);
-    let stream = match super::error::call("watch", api.watch(&params, version)).await {
+    let params =
+        WatchParams { label_selector: scope.labels.map(String::from), ..WatchParams::default().timeout(WATCH_SECONDS) };
+    let mut stream = match open(api, &params, version, scope.metadata_only).await {
         Ok(stream) => stream,
         Err(error) => {
             let gone = matches!(&error, super::Error::Api { source: kube::Error::Api(s), .. } if s.code == 410);
@@ -126,7 +182,6 @@ async fn watch(
             return if gone { Ended::Relist } else { Ended::Failed };
         }
     };
-    pin_mut!(stream);
     pulse.beat();
     loop {
         let event = match tokio::time::timeout(SILENCE, stream.next()).await {

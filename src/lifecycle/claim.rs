@@ -1,7 +1,7 @@
-//! One request owns a Job uid.
+//! One request owns a target's uid.
 
-use crate::api::State;
-use crate::lifecycle::{JobFacts, RequestFacts};
+use crate::api::{Requester, State, TargetKind};
+use crate::lifecycle::{Gate, RequestFacts, TargetFacts};
 use jiff::Timestamp;
 
 /// Whose a Job is, as seen by one request.
@@ -11,11 +11,13 @@ pub enum Claim {
     Owner,
     /// Another request's, by name.
     Taken(String),
-    /// Nobody's any more: a request for this Job was denied.
+    /// Nobody's any more: a request for this target was denied.
     Denied(String),
+    /// Its creator's, and this request is somebody else's, or not the one that the creator named: says whose it is.
+    Foreign(String),
 }
 
-/// Another request for the same Job name in the same namespace.
+/// A request for a target's name in its namespace.
 #[derive(Clone, Debug)]
 pub struct Contender {
     /// Its name.
@@ -26,10 +28,14 @@ pub struct Contender {
     pub created: Timestamp,
     /// Where it stands.
     pub state: State,
-    /// The Job uid it asks for, if it names one.
+    /// The kind it asks for.
+    pub kind: Option<TargetKind>,
+    /// The target's uid it asks for, if it names one.
     pub asked_uid: Option<String>,
-    /// The Job uid it is bound to, if it is.
+    /// The target's uid it is bound to, if it is.
     pub bound_uid: Option<String>,
+    /// Who created it; forgotten of finished ones.
+    pub requester: Option<Requester>,
 }
 
 impl Contender {
@@ -40,31 +46,58 @@ impl Contender {
             uid: request.uid.clone(),
             created: request.created,
             state: request.status.state,
+            kind: request.spec.target.as_ref().map(|t| t.kind),
             asked_uid: request.spec.target.as_ref().and_then(|t| t.uid.clone()),
             bound_uid: request.status.target.as_ref().map(|t| t.uid.clone()),
+            requester: request.spec.requester.clone(),
         }
     }
 
-    fn bound_to(&self, job: &JobFacts) -> bool {
+    /// Whether it may speak for the target at all. In a gated namespace the creator of the target decides who does: by
+    /// being the one who asks, and by naming the request where it names one. A name alone proves nothing.
+    pub fn may_speak_for(&self, target: &TargetFacts, gate: Gate) -> bool {
+        if gate != Gate::Enforce {
+            return true;
+        }
+        let named = target.marks.claims.request.as_ref().is_none_or(|name| *name == self.name);
+        let Some((creator, requester)) = target.marks.creator.as_ref().zip(self.requester.as_ref()) else {
+            return false;
+        };
+        let same_uid = match (&creator.uid, &requester.uid) {
+            (Some(a), Some(b)) => a == b,
+            (None, None) => true,
+            _ => false,
+        };
+        named && same_uid && creator.username == requester.username
+    }
+
+    /// Whether it is bound to this very target.
+    pub fn bound_to(&self, job: &TargetFacts) -> bool {
         self.bound_uid.as_ref() == Some(&job.uid)
     }
 
     /// Those that are bound come first, then the oldest; the uid breaks ties, so that every replica agrees.
-    fn order(&self, job: &JobFacts) -> (bool, Timestamp, &str) {
+    fn order(&self, job: &TargetFacts) -> (bool, Timestamp, &str) {
         (!self.bound_to(job), self.created, &self.uid)
     }
 }
 
-/// Whose the Job is for `me`, among all `others` that target its name. Denied is final for a Job's uid; after Expired or
-/// Cancelled another request may bind.
-pub fn claim(me: &Contender, job: &JobFacts, others: &[Contender]) -> Claim {
-    if let Some(receipt) = job.receipt.as_ref().filter(|r| r.request.uid != me.uid) {
-        return Claim::Taken(receipt.request.name.clone());
+/// Whose the target is for `me`, among all `others` that target its name. Denied is final for a target's uid; after
+/// Expired or Cancelled another request may bind.
+pub fn claim(me: &Contender, job: &TargetFacts, others: &[Contender], gate: Gate) -> Claim {
+    match job.receipt.as_ref().map(|r| r.request.as_ref()) {
+        Some(Some(request)) if request.uid == me.uid => {}
+        Some(Some(request)) => return Claim::Taken(format!("request {}", request.name)),
+        Some(None) => return Claim::Taken("policy, which allowed it without a request,".into()),
+        None => {}
+    }
+    if !me.may_speak_for(job, gate) {
+        return Claim::Foreign(whose(job));
     }
     for other in others.iter().filter(|o| o.uid != me.uid && o.bound_to(job)) {
         match other.state {
             State::Denied => return Claim::Denied(other.name.clone()),
-            State::Released => return Claim::Taken(other.name.clone()),
+            State::Released => return Claim::Taken(format!("request {}", other.name)),
             _ => {}
         }
     }
@@ -74,10 +107,18 @@ pub fn claim(me: &Contender, job: &JobFacts, others: &[Contender]) -> Claim {
     }
     let rival = others
         .iter()
-        .filter(|o| o.uid != me.uid && !o.state.is_final())
+        .filter(|o| o.uid != me.uid && !o.state.is_final() && o.may_speak_for(job, gate))
         .filter(|o| o.asked_uid.as_ref().is_none_or(|uid| *uid == job.uid))
         // One that was bound to an earlier Job of this name will never take this one.
         .filter(|o| o.bound_uid.as_ref().is_none_or(|uid| *uid == job.uid))
         .find(|o| o.order(job) < me.order(job));
-    rival.map_or(Claim::Owner, |o| Claim::Taken(o.name.clone()))
+    rival.map_or(Claim::Owner, |o| Claim::Taken(format!("request {}", o.name)))
+}
+
+fn whose(target: &TargetFacts) -> String {
+    match (&target.marks.creator, &target.marks.claims.request) {
+        (None, _) => "nobody was stamped as its creator when it was made".into(),
+        (Some(creator), None) => format!("it was created by {}", creator.username),
+        (Some(creator), Some(name)) => format!("it was created by {}, who names request {name}", creator.username),
+    }
 }

@@ -2,11 +2,15 @@
 
 use crate::api::State;
 use crate::api::condition::{self, ConditionStatus};
+use crate::api::status::BoundTarget;
 use crate::binding::{Receipt, ReceiptJob, ReceiptRequest};
 use crate::lifecycle::evaluate::Evaluation;
 use crate::lifecycle::plan::{Note, Observed, Plan, Step, Target, close_step};
-use crate::lifecycle::{job_patch, message, status};
+use crate::lifecycle::{Override, message, status, target_patch};
 use crate::review::Tally;
+
+/// Reason of a release that nobody approved.
+const OVERRIDDEN: &str = "Overridden";
 
 /// Approved (or allowed): start the Job, then say so. Without a Job, saying so is the release.
 pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation, tally: &Tally) -> Plan {
@@ -33,13 +37,13 @@ fn grounds(approvers: &[String]) -> (&'static str, String) {
 
 /// The write that starts the Job, where there is one.
 pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: Option<&str>) -> Option<Step> {
-    let (Target::Job(job, _), Some(bound), Some(digest)) = (&o.target, &e.job, digest) else { return None };
+    let (Target::Found(job, _), Some(bound), Some(digest)) = (&o.target, &e.job, digest) else { return None };
     let receipt = Receipt {
-        request: ReceiptRequest {
+        request: Some(ReceiptRequest {
             namespace: o.request.namespace.clone(),
             name: o.request.name.clone(),
             uid: o.request.uid.clone(),
-        },
+        }),
         job: ReceiptJob { uid: bound.uid.clone(), hash: bound.hash.clone() },
         digest: digest.into(),
         policy_snapshot: e.snapshot.as_ref().map(|s| s.hash.clone()).unwrap_or_default(),
@@ -48,7 +52,7 @@ pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: O
         time: o.now,
     };
     let envelope = receipt.sign(o.key).ok()?;
-    Some(Step::ReleaseJob(job_patch::release(job, &e.constraints, digest, &envelope)))
+    Some(Step::Release(target_patch::release(job, &e.constraints, digest, &envelope)))
 }
 
 /// The Job carries our receipt: it was released, and only the status is missing.
@@ -77,6 +81,22 @@ pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
     status.summary.get_or_insert_default().approvals = format!("{held}/{required}");
     let steps = vec![finish(o, status, State::Released, reason, &text)];
     Plan { steps, next: None, note: Some(note(State::Released, &text)) }
+}
+
+/// Somebody with the verb `override` started the target past the gate: it runs, so whoever waits may go on, and the
+/// request says on whose word.
+pub(super) fn overridden(o: &Observed<'_>, by: &Override) -> Plan {
+    let text = format!("started without approval by {}, who may override: {}", by.by, by.reason);
+    let mut status = o.request.status.clone();
+    if let Target::Found(job, _) = &o.target {
+        let bounds = job.bounds.clone();
+        status.target.get_or_insert(BoundTarget { uid: job.uid.clone(), bounds, parties: vec![] });
+    }
+    let generation = o.request.generation;
+    let told = message::cut(text.clone());
+    condition::set(&mut status.conditions, "Overridden", ConditionStatus::True, "Overridden", &told, generation, o.now);
+    let steps = vec![finish(o, status, State::Released, OVERRIDDEN, &text)];
+    Plan { steps, next: None, note: Some(Note { warning: true, reason: OVERRIDDEN.into(), message: text }) }
 }
 
 /// The Job says how this request ended, and only the status is missing.
@@ -139,7 +159,7 @@ fn finish(
     status.observed_generation = generation;
     status.message = text.clone();
     status.release_by = None;
-    if state == State::Released {
+    if state == State::Released && reason != OVERRIDDEN {
         condition::set(&mut status.conditions, "Approved", ConditionStatus::True, reason, &text, generation, o.now);
     } else {
         status.conditions.retain(|c| c.type_ != "Approved");

@@ -1,12 +1,15 @@
 //! What policy says of a request and its target now.
 
 use crate::api::status::{JobBounds, ScopeEntry, TagSource};
-use crate::api::{Constraints, policy::Decision};
-use crate::binding::{BoundJob, Shown, Snapshot, digest, job_hash};
+use crate::api::{BoundInput, Constraints, TargetKind, TargetRef, policy::Decision};
+use crate::binding::{BoundJob, InputState, Shown, Snapshot, bound, digest, job_hash};
 use crate::lifecycle::plan::{Observed, Target, asked_for};
-use crate::lifecycle::{Claim, JobFacts, NamespaceFacts, job_patch};
+use crate::lifecycle::{Claim, Gate, NamespaceFacts, TargetFacts, obstacles, target_patch};
 use crate::policy::{Facts, Outcome, evaluate};
 use std::collections::BTreeSet;
+
+/// Most entries of the scope that are shown.
+const MOST_SCOPE: usize = 128;
 
 /// Why a request cannot go on for now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,9 +25,11 @@ pub(super) struct Problem {
 /// The target as it would be released.
 #[derive(Clone, Debug)]
 pub(super) struct EvaluatedJob {
+    pub kind: TargetKind,
     pub uid: String,
     pub hash: String,
     pub bounds: JobBounds,
+    pub parties: Vec<String>,
 }
 
 /// What policy says, and what it says it about.
@@ -35,6 +40,7 @@ pub(super) struct Evaluation {
     pub constraints: Constraints,
     pub snapshot: Option<Snapshot>,
     pub job: Option<EvaluatedJob>,
+    pub inputs: Vec<BoundInput>,
     pub problem: Option<Problem>,
 }
 
@@ -51,12 +57,9 @@ impl Evaluation {
         };
         let outcome = evaluate(o.policies, &facts);
         let constraints = outcome.constraints.tightest(&spec.constraints);
-        let declared: BTreeSet<&String> = spec.risk_tags.iter().collect();
-        let scope = declared
-            .into_iter()
-            .map(|tag| ScopeEntry { tag: tag.clone(), source: TagSource::Declared, detail: None })
-            .collect();
-        let mut evaluation = Self { scope, constraints, snapshot: None, job: None, problem: None, outcome };
+        let scope = scope(o);
+        let inputs = bound(o.inputs, namespace.gate == Gate::Enforce);
+        let mut evaluation = Self { scope, constraints, snapshot: None, job: None, inputs, problem: None, outcome };
         evaluation.problem = evaluation.bind(o).err().or_else(|| evaluation.obstacle(o));
         evaluation
     }
@@ -72,13 +75,15 @@ impl Evaluation {
         let unbindable = |what: &str, e: String| problem("Unbindable", format!("{what} cannot be hashed: {e}"));
         let snapshot = Snapshot::of(self.outcome.snapshot()).map_err(|e| unbindable("the policy", e.to_string()))?;
         self.snapshot = Some(snapshot);
-        if let Target::Job(job, claim) = &o.target {
+        if let Target::Found(job, claim) = &o.target {
             check_target(o, job, claim)?;
-            let work = job.work_hash.as_ref().map_err(|e| unbindable("the Job", e.clone()))?;
+            let work = job.work_hash.as_ref().map_err(|e| unbindable("the target", e.clone()))?;
             self.job = Some(EvaluatedJob {
+                kind: job.kind,
                 uid: job.uid.clone(),
-                hash: job_hash(&job.uid, work).map_err(|e| unbindable("the Job", e.to_string()))?,
-                bounds: job_patch::bounded(&job.bounds, &self.constraints),
+                hash: job_hash(&job.uid, work).map_err(|e| unbindable("the target", e.to_string()))?,
+                bounds: target_patch::bounded(job, &self.constraints),
+                parties: job.marks.parties(&job.namespace),
             });
         }
         Ok(())
@@ -104,13 +109,16 @@ impl Evaluation {
         if !matches!(o.target, Target::Missing) && self.digest_at(o, 1).is_none() {
             return Some(problem("Unbindable", "what would be shown cannot be hashed; create the request anew".into()));
         }
+        // Only there does a guard keep what is locked.
+        let gated = o.namespace.is_some_and(|n| n.gate == Gate::Enforce);
+        if let Target::Found(target, _) = &o.target
+            && let Some((reason, text)) = obstacles(&self.outcome, o.inputs, &target.marks.unpinned, gated)
+        {
+            return Some(problem(reason, text));
+        }
         match &o.target {
             Target::Missing => {
-                let name = o.request.spec.target.as_ref().map_or("", |t| t.name.as_str());
-                let text = format!(
-                    "there is no Job {name} in namespace {}; create it with suspend: true (a request can only target a Job of its own namespace)",
-                    o.request.namespace
-                );
+                let text = missing(&o.request.namespace, o.request.spec.target.as_ref());
                 Some(problem("TargetMissing", text))
             }
             _ => None,
@@ -137,43 +145,100 @@ impl Evaluation {
             scope: &self.scope,
             constraints: &self.constraints,
             policy_snapshot: &self.snapshot.as_ref()?.hash,
-            job: self.job.as_ref().map(|job| BoundJob { hash: &job.hash, bounds: &job.bounds }),
+            job: self.job.as_ref().map(|job| BoundJob { hash: &job.hash, bounds: &job.bounds, parties: &job.parties }),
+            inputs: &self.inputs,
         };
         digest(&shown).ok()
     }
 }
 
-fn check_target(o: &Observed<'_>, job: &JobFacts, claim: &Claim) -> Result<(), Problem> {
-    let name = &job.name;
+/// What it can touch: what the requester declares, and what it reads that nobody can hold still.
+fn scope(o: &Observed<'_>) -> Vec<ScopeEntry> {
+    let declared: BTreeSet<&String> = o.request.spec.risk_tags.iter().collect();
+    let declared =
+        declared.into_iter().map(|tag| ScopeEntry { tag: tag.clone(), source: TagSource::Declared, detail: None });
+    let unheld = |(word, detail): (&str, String)| ScopeEntry {
+        tag: word.into(),
+        source: TagSource::Unheld,
+        detail: Some(detail),
+    };
+    let target = match &o.target {
+        Target::Found(target, _) => target.marks.unheld.clone(),
+        _ => vec![],
+    };
+    let unread = o.inputs.iter().filter(|(_, state)| *state == InputState::Unknown);
+    let unread = unread.map(|(input, _)| {
+        ("unread-input", format!("{} {}, which the operator may not read", input.kind.as_str(), input.name))
+    });
+    declared.chain(target.into_iter().chain(unread).map(unheld)).take(MOST_SCOPE).collect()
+}
+
+fn missing(namespace: &str, target: Option<&TargetRef>) -> String {
+    match target {
+        Some(TargetRef { kind: TargetKind::Pod, name, .. }) => format!(
+            "there is no held Pod {name} in namespace {namespace}; only Pods that a gated namespace holds are targeted"
+        ),
+        other => format!(
+            "there is no Job {} in namespace {namespace}; create it with suspend: true (a request can only target a Job of its own namespace)",
+            other.map_or("", |t| t.name.as_str())
+        ),
+    }
+}
+
+fn check_target(o: &Observed<'_>, job: &TargetFacts, claim: &Claim) -> Result<(), Problem> {
+    let noun = job.noun();
     if !asked_for(o, job) {
-        let text = format!("Job {name} has uid {}, not the one that the request names", job.uid);
+        let text = format!("{noun} has uid {}, not the one that the request names", job.uid);
         return Err(problem("TargetReplaced", text));
     }
     match claim {
         Claim::Owner => {}
         Claim::Taken(by) => {
-            return Err(problem("TargetTaken", format!("request {by} already speaks for Job {name}")));
+            return Err(problem("TargetTaken", format!("{by} already speaks for {noun}")));
         }
         Claim::Denied(by) => {
-            let text = format!("Job {name} was denied ({by}), which is final for it; create another Job to ask again");
+            let text = format!("{noun} was denied ({by}), which is final for it; create another to ask again");
             return Err(problem("TargetTaken", text));
         }
+        Claim::Foreign(whose) => {
+            let text = format!(
+                "this request cannot speak for {noun}: {whose}; in a gated namespace only the creator's own request is taken"
+            );
+            return Err(problem("TargetForeign", text));
+        }
     }
-    if job.finished {
-        return Err(problem(
-            "TargetFinished",
-            format!("Job {name} has finished already; create it with suspend: true"),
-        ));
-    }
-    if !job.suspended {
-        return Err(problem("TargetRunning", format!("Job {name} is running already; create it with suspend: true")));
-    }
-    if job.started {
-        let text =
-            format!("Job {name} has run before and was stopped; a stopped Job is not started again, create another");
-        return Err(problem("TargetStarted", text));
+    if let Some((reason, text)) = beyond_release(job) {
+        return Err(problem(reason, text));
     }
     Ok(())
+}
+
+/// Why a target cannot be started by us, if so: reason and text.
+pub(super) fn beyond_release(job: &TargetFacts) -> Option<(&'static str, String)> {
+    let noun = job.noun();
+    if job.finished {
+        return Some(("TargetFinished", format!("{noun} has finished already; create it anew{}", suspended(job))));
+    }
+    if !job.held {
+        return Some(("TargetRunning", format!("{noun} is running already; create it anew{}", suspended(job))));
+    }
+    if job.started {
+        let text = format!("{noun} has run before and was stopped; a stopped Job is not started again, create another");
+        return Some(("TargetStarted", text));
+    }
+    job.marks.shared_with.as_ref().map(|hand| {
+        let text = format!(
+            "another controller starts and stops {noun} as well: {hand}; Countersign does not fight over suspend, so nothing is released until that is taken away"
+        );
+        ("TargetShared", text)
+    })
+}
+
+fn suspended(job: &TargetFacts) -> &'static str {
+    match job.kind {
+        TargetKind::Job => " with suspend: true",
+        TargetKind::Pod => "",
+    }
 }
 
 fn problem(reason: &'static str, message: String) -> Problem {

@@ -4,19 +4,28 @@
 //! returns. Tests and, later, a model checker drive it without a cluster.
 
 mod claim;
+pub mod claims;
 mod end;
 mod evaluate;
 mod facts;
-mod job_patch;
+mod gate;
+mod inputs;
+mod marks;
 mod message;
 mod plan;
 mod policy;
 mod status;
+mod target;
+mod target_patch;
 
 pub use claim::{Claim, Contender, claim};
-pub use facts::{BrokenRequest, JobFacts, NamespaceFacts, RequestFacts, version};
-pub use plan::{JobPatch, Note, Observed, Plan, Step, Target, plan};
+pub use facts::{BrokenRequest, Gate, NamespaceFacts, RequestFacts, version};
+pub use gate::{Held, MOST_WAITING, plan_gate};
+pub use inputs::obstacles;
+pub use marks::{Marks, Override};
+pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
 pub use policy::{PolicyFacts, plan_policy};
+pub use target::TargetFacts;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,11 @@
 //! The decision: what to write next for one request.
 
-use crate::api::{ApprovalRequestStatus, State};
-use crate::binding::{Keyring, Receipt, Snapshot};
+use crate::api::{ApprovalRequestStatus, Requester, State, TargetKind};
+use crate::binding::{InputRef, InputState, Keyring, Receipt, Snapshot};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
-use crate::lifecycle::{Claim, JobFacts, NamespaceFacts, RequestFacts, end, job_patch, message, status};
+use crate::lifecycle::{
+    Claim, Gate, NamespaceFacts, Override, RequestFacts, TargetFacts, end, message, status, target_patch,
+};
 use crate::policy::PolicySet;
 use crate::review::{Tally, Terms, fold};
 use jiff::{SignedDuration, Timestamp};
@@ -23,8 +25,12 @@ pub struct Observed<'a> {
     pub policies: &'a PolicySet,
     /// The newest resource version seen of policies.
     pub policies_version: i64,
-    /// The newest resource version seen of Jobs.
-    pub jobs_version: i64,
+    /// The newest resource version seen of the target's kind.
+    pub targets_version: i64,
+    /// The ConfigMaps and Secrets that the target reads, as they are now.
+    pub inputs: &'a [(InputRef, InputState)],
+    /// The newest resource version seen of any of them.
+    pub inputs_version: i64,
     /// The request's namespace; none while it is not known yet.
     pub namespace: Option<&'a NamespaceFacts>,
     /// Whether every watch has spoken lately. Nothing is released on old news.
@@ -42,26 +48,33 @@ pub struct Observed<'a> {
 pub enum Target<'a> {
     /// Nothing: its own state is what a paused step waits for.
     None,
-    /// A Job that is not there.
+    /// A Job or Pod that is not there.
     Missing,
-    /// A Job, and whose it is.
-    Job(&'a JobFacts, Claim),
+    /// A Job or Pod, and whose it is.
+    Found(&'a TargetFacts, Claim),
 }
 
-/// A guarded write to a Job.
+/// A guarded write to a Job or Pod.
 #[derive(Clone, Debug, PartialEq)]
-pub struct JobPatch {
-    /// Namespace of the Job.
+pub struct TargetPatch {
+    /// Which of the two.
+    pub kind: TargetKind,
+    /// Its namespace.
     pub namespace: String,
-    /// Name of the Job.
+    /// Its name.
     pub name: String,
     /// RFC 6902 operations.
     pub operations: Value,
 }
 
-impl JobPatch {
-    pub(super) fn new(job: &JobFacts, operations: Vec<Value>) -> Self {
-        Self { namespace: job.namespace.clone(), name: job.name.clone(), operations: Value::Array(operations) }
+impl TargetPatch {
+    pub(super) fn new(job: &TargetFacts, operations: Vec<Value>) -> Self {
+        Self {
+            kind: job.kind,
+            namespace: job.namespace.clone(),
+            name: job.name.clone(),
+            operations: Value::Array(operations),
+        }
     }
 }
 
@@ -70,14 +83,31 @@ impl JobPatch {
 pub enum Step {
     /// Keep a policy snapshot under its hash.
     KeepSnapshot(Snapshot),
-    /// Start the Job: the point of no return.
-    ReleaseJob(JobPatch),
-    /// Record on the Job that its request ended without approval.
-    CloseJob(JobPatch),
+    /// Start the Job or Pod: the point of no return.
+    Release(TargetPatch),
+    /// Record on the Job or Pod that its request ended without approval.
+    Close(TargetPatch),
+    /// Create the gate's own request.
+    Ask(Box<Value>),
+    /// Delete a held Job that will never run. What it owns stays.
+    Delete(Deletion),
     /// Replace the request's status.
     WriteStatus(Box<ApprovalRequestStatus>),
     /// Let the request be deleted.
     RemoveFinalizer,
+}
+
+/// A Job to delete, if it is still the one that was seen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Deletion {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its resource version: a Job that was started meanwhile is not deleted.
+    pub resource_version: String,
 }
 
 /// Something to tell as an Event, after the writes.
@@ -133,6 +163,9 @@ pub fn plan(o: &Observed<'_>) -> Plan {
     if let Some(receipt) = own_receipt(o) {
         return end::released_before(o, receipt);
     }
+    if let Some(by) = overridden(o) {
+        return end::overridden(o, by);
+    }
     let natural = decide(o);
     match own_close(o) {
         Some(state) if natural.writes_state() != Some(state) => end::closed_before(o, state),
@@ -143,14 +176,24 @@ pub fn plan(o: &Observed<'_>) -> Plan {
 /// The receipt on the target, if it speaks of this request.
 fn own_receipt<'a>(o: &'a Observed<'_>) -> Option<&'a Receipt> {
     match &o.target {
-        Target::Job(job, _) => job.receipt.as_ref().filter(|r| r.request.uid == o.request.uid),
+        Target::Found(job, _) => {
+            job.receipt.as_ref().filter(|r| r.request.as_ref().is_some_and(|r| r.uid == o.request.uid))
+        }
         _ => None,
     }
 }
 
+/// Who started this request's target past the gate, if somebody did.
+fn overridden<'a>(o: &'a Observed<'_>) -> Option<&'a Override> {
+    let Target::Found(job, Claim::Owner) = &o.target else { return None };
+    let gated = o.namespace.is_some_and(|n| n.gate == Gate::Enforce);
+    let ours = o.request.status.target.as_ref().is_none_or(|t| t.uid == job.uid) && asked_for(o, job);
+    job.overridden().filter(|_| gated && ours)
+}
+
 /// The end that the target says this request had: a crash came before the status was written.
 fn own_close(o: &Observed<'_>) -> Option<State> {
-    let Target::Job(job, Claim::Owner) = &o.target else { return None };
+    let Target::Found(job, Claim::Owner) = &o.target else { return None };
     let (state, digest) = job.closed.as_deref()?.split_once(' ')?;
     let ours = o.request.status.digest.as_deref() == Some(digest);
     let ends = [State::Denied, State::Expired, State::Cancelled];
@@ -193,19 +236,19 @@ fn decide(o: &Observed<'_>) -> Plan {
 /// from one that it has not seen yet.
 fn is_behind(o: &Observed<'_>) -> bool {
     let bound = o.request.status.target.is_some();
-    bound && o.request.status.bound_at.is_some_and(|at| o.jobs_version < at.target)
+    bound && o.request.status.bound_at.is_some_and(|at| o.targets_version < at.target)
 }
 
 /// Why the bound target can never run any more, if so.
 fn target_gone(o: &Observed<'_>) -> Option<String> {
     let bound = o.request.status.target.as_ref()?;
-    let name = o.request.spec.target.as_ref().map_or("", |t| t.name.as_str());
+    let noun = o.request.spec.target.as_ref().map(|t| format!("{} {}", t.kind.as_str(), t.name)).unwrap_or_default();
     match &o.target {
-        Target::Job(job, _) if job.uid == bound.uid && !job.deleting => None,
-        Target::Job(job, _) if job.uid != bound.uid => {
-            Some(format!("Job {name} was deleted and created anew; approval is bound to the Job that was shown"))
+        Target::Found(job, _) if job.uid == bound.uid && !job.deleting => None,
+        Target::Found(job, _) if job.uid != bound.uid => {
+            Some(format!("{noun} was deleted and created anew; approval is bound to the one that was shown"))
         }
-        _ => Some(format!("Job {name} was deleted")),
+        _ => Some(format!("{noun} was deleted")),
     }
 }
 
@@ -213,7 +256,12 @@ fn target_gone(o: &Observed<'_>) -> Option<String> {
 fn is_newer(o: &Observed<'_>) -> bool {
     let Some(bound) = o.request.status.bound_at else { return true };
     let now = status::bound_at(o);
-    let pairs = [(bound.policies, now.policies), (bound.namespace, now.namespace), (bound.target, now.target)];
+    let pairs = [
+        (bound.policies, now.policies),
+        (bound.namespace, now.namespace),
+        (bound.target, now.target),
+        (bound.inputs, now.inputs),
+    ];
     pairs.iter().all(|(then, now)| now >= then) && pairs.iter().any(|(then, now)| now > then)
 }
 
@@ -249,12 +297,11 @@ fn terms<'a>(o: &'a Observed<'_>, evaluation: &'a Evaluation, digest: &'a str) -
         requirements: &evaluation.outcome.requirements,
         denials: evaluation.outcome.denials,
         self_approval: evaluation.outcome.self_approval,
-        requester: o.request.spec.requester.as_ref().unwrap_or(const { &NOBODY }),
+        requester: o.request.spec.requester.as_ref().unwrap_or(const { &Requester::NOBODY }),
+        parties: evaluation.job.as_ref().map_or(&[], |job| &job.parties),
         digest,
     }
 }
-
-const NOBODY: crate::api::Requester = crate::api::Requester { username: String::new(), uid: None, groups: vec![] };
 
 fn wait_or_expire(
     o: &Observed<'_>,
@@ -311,15 +358,15 @@ pub(super) fn seconds(n: i64) -> SignedDuration {
 
 /// The name and value of the annotation that an end without approval leaves on the Job, if it is to be written.
 pub(super) fn close_step(o: &Observed<'_>, state: State) -> Option<Step> {
-    let Target::Job(job, Claim::Owner) = &o.target else { return None };
-    let value = job_patch::closed_value(state, o.request.status.digest.as_deref());
+    let Target::Found(job, Claim::Owner) = &o.target else { return None };
+    let value = target_patch::closed_value(state, o.request.status.digest.as_deref());
     let gone = job.deleting || o.request.status.target.as_ref().is_some_and(|t| t.uid != job.uid);
     let others = job.receipt.is_some();
     let done = job.closed.as_deref() == Some(&value);
-    (!gone && !others && !done && asked_for(o, job)).then(|| Step::CloseJob(job_patch::close(job, &value)))
+    (!gone && !others && !done && asked_for(o, job)).then(|| Step::Close(target_patch::close(job, &value)))
 }
 
 /// Whether the Job is the one that the request names, where it names a uid.
-pub(super) fn asked_for(o: &Observed<'_>, job: &JobFacts) -> bool {
+pub(super) fn asked_for(o: &Observed<'_>, job: &TargetFacts) -> bool {
     o.request.spec.target.as_ref().is_some_and(|t| t.uid.as_ref().is_none_or(|uid| *uid == job.uid))
 }

@@ -1,8 +1,9 @@
 //! The status to write: composed from the stored one, so that equal facts give an equal status and no write.
 
 use crate::api::condition::{self, ConditionStatus};
-use crate::api::status::{BoundAt, BoundTarget, RuleMatch, Summary};
-use crate::api::{ApprovalRequestStatus, State};
+use crate::api::status::{BoundAt, BoundTarget, RuleMatch, Summary, TagSource};
+use crate::api::{ApprovalRequestStatus, State, TargetKind};
+use crate::binding::MAX_INPUTS;
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::message;
 use crate::lifecycle::plan::{Binding, Note, Observed, Plan, Step, Target};
@@ -20,9 +21,10 @@ pub fn bound_at(o: &Observed<'_>) -> BoundAt {
         policies: o.policies_version,
         namespace: o.namespace.map_or(0, |n| n.version),
         target: match &o.target {
-            Target::Job(job, _) => job.version,
+            Target::Found(job, _) => job.version,
             _ => 0,
         },
+        inputs: if o.inputs.is_empty() { 0 } else { o.inputs_version },
     }
 }
 
@@ -171,7 +173,13 @@ fn difference(status: &ApprovalRequestStatus, e: &Evaluation) -> String {
         parts.push("the policy outcome changed");
     }
     if status.job_hash.is_some() && status.job_hash != e.job.as_ref().map(|j| j.hash.clone()) {
-        parts.push("the Job changed");
+        parts.push(match e.job.as_ref().map(|j| j.kind) {
+            Some(TargetKind::Pod) => "the Pod changed",
+            _ => "the Job changed",
+        });
+    }
+    if status.inputs != e.inputs {
+        parts.push("a ConfigMap or Secret that it reads changed");
     }
     let bounds = |t: &BoundTarget| Some(&t.bounds) != e.job.as_ref().map(|j| &j.bounds);
     if status.constraints != e.constraints || status.target.as_ref().is_some_and(bounds) {
@@ -196,8 +204,10 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, e: &Evaluation) {
         .collect();
     status.scope = e.scope.clone();
     status.constraints = e.constraints.clone();
+    status.inputs = e.inputs.iter().take(MAX_INPUTS).cloned().collect();
     if let Some(job) = &e.job {
-        status.target = Some(BoundTarget { uid: job.uid.clone(), bounds: job.bounds.clone() });
+        status.target =
+            Some(BoundTarget { uid: job.uid.clone(), bounds: job.bounds.clone(), parties: job.parties.clone() });
     }
     // Hashes are named only where a digest binds them: by then the snapshot is kept.
     let bound = status.digest.is_some();
@@ -220,7 +230,7 @@ fn recover(status: &mut ApprovalRequestStatus, o: &Observed<'_>) {
 }
 
 fn tags(e: &Evaluation) -> String {
-    let tags: Vec<_> = e.scope.iter().map(|s| s.tag.as_str()).collect();
+    let tags: Vec<_> = e.scope.iter().filter(|s| s.source != TagSource::Unheld).map(|s| s.tag.as_str()).collect();
     shorten(tags.join(","))
 }
 

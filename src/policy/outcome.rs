@@ -1,7 +1,7 @@
 //! What all matching rules say together: a join, so that order never matters and more rules never mean less.
 
 use crate::api::policy::{DEFAULT_PENDING_TIMEOUT_SECONDS, DEFAULT_RELEASE_TIMEOUT_SECONDS, Decision};
-use crate::api::{Constraints, Rule, SelfApproval, Subject};
+use crate::api::{Constraints, OnDenied, Rule, SelfApproval, Subject};
 use crate::policy::CompiledRule;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,13 @@ pub struct Outcome {
     pub self_approval: SelfApproval,
     /// The tightest bounds of all matching rules.
     pub constraints: Constraints,
+    /// Whether a matching rule wants every input immutable and locked.
+    pub require_immutable_inputs: bool,
+    /// Whether a matching rule wants every image named by digest.
+    pub require_image_digests: bool,
+    /// What becomes of the held Job after an end without approval: Hold if a matching rule says so, else Delete if one
+    /// says that; none where none says anything (see [`Outcome::after_denial`]).
+    pub on_denied: Option<OnDenied>,
     /// The shortest that a rule of the winning decision says, in seconds.
     pub pending_timeout_seconds: i64,
     /// The shortest that a rule of the winning decision says, in seconds.
@@ -59,6 +66,9 @@ impl Outcome {
             denials: approvals().map(|a| a.denials).min().unwrap_or(1),
             self_approval: if granted { SelfApproval::Allow } else { SelfApproval::Forbid },
             constraints: rules().fold(Constraints::default(), |all, r| all.tightest(&r.constraints)),
+            require_immutable_inputs: rules().any(|r| r.require_immutable_inputs),
+            require_image_digests: rules().any(|r| r.require_image_digests),
+            on_denied: rules().filter_map(|r| r.on_denied).max(),
             pending_timeout_seconds: deciding()
                 .map(|r| r.pending_timeout_seconds)
                 .min()
@@ -77,6 +87,12 @@ impl Outcome {
         self.requirements.iter().map(|r| i64::from(r.count)).sum()
     }
 
+    /// What becomes of the held Job after an end without approval. A Job of a CronJob goes unless a rule wants it held: else
+    /// it would stand in the way of every Job to come, where the schedule forbids two at a time.
+    pub fn after_denial(&self, of_cron_job: bool) -> OnDenied {
+        self.on_denied.unwrap_or(if of_cron_job { OnDenied::Delete } else { OnDenied::Hold })
+    }
+
     /// The outcome as a document: what a policy snapshot holds. Rules stand in it as stored, in full.
     pub fn snapshot(&self) -> Value {
         let rules: Vec<Value> = self.matches.iter().map(|m| json!({"policy": &*m.policy, "rule": m.stored})).collect();
@@ -93,6 +109,9 @@ impl Outcome {
             "denials": self.denials,
             "selfApproval": self.self_approval,
             "constraints": self.constraints,
+            "requireImmutableInputs": self.require_immutable_inputs,
+            "requireImageDigests": self.require_image_digests,
+            "onDenied": self.on_denied,
             "pendingTimeoutSeconds": self.pending_timeout_seconds,
             "releaseTimeoutSeconds": self.release_timeout_seconds,
         })

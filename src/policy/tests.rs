@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::policy::Decision;
-use crate::api::{Requester, SelfApproval};
+use crate::api::{OnDenied, Requester, SelfApproval};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -121,6 +121,37 @@ fn self_approval_needs_every_matching_rule_to_grant_it() {
 }
 
 #[test]
+fn what_one_rule_demands_of_inputs_and_images_holds_for_all() {
+    let with = |name: &str, decision: &str, field: &str, value: Value| {
+        let mut rule = rule(name, json!({}), decision);
+        rule[field] = value;
+        rule
+    };
+    let plain = json!({"rules": [rule("r", json!({}), "RequireApproval")]});
+    let inputs = json!({"rules": [with("r", "Allow", "requireImmutableInputs", json!(true))]});
+    let images = json!({"rules": [with("r", "RequireApproval", "requireImageDigests", json!(true))]});
+    let of = |policies: &[(&str, Value)]| Asked::with_tags(&[]).of(&set(policies));
+    let demands = |o: &Outcome| (o.require_immutable_inputs, o.require_image_digests);
+    assert_eq!(demands(&of(&[("a", plain.clone())])), (false, false));
+    assert_eq!(demands(&of(&[("a", plain.clone()), ("b", inputs.clone())])), (true, false), "an Allow rule counts too");
+    let all = of(&[("a", plain.clone()), ("b", inputs), ("c", images)]);
+    assert_eq!(demands(&all), (true, true));
+    let snapshot = all.snapshot();
+    assert_eq!((&snapshot["requireImmutableInputs"], &snapshot["requireImageDigests"]), (&json!(true), &json!(true)));
+
+    let delete = json!({"rules": [with("r", "RequireApproval", "onDenied", json!("Delete"))]});
+    let hold = json!({"rules": [with("r", "Deny", "onDenied", json!("Hold"))]});
+    let silent = of(&[("a", plain.clone())]);
+    assert_eq!((silent.on_denied, silent.after_denial(true)), (None, OnDenied::Delete));
+    assert_eq!((silent.snapshot()["onDenied"].clone(), silent.after_denial(false)), (Value::Null, OnDenied::Hold));
+    let deleting = of(&[("a", plain.clone()), ("b", delete.clone())]);
+    assert_eq!((deleting.on_denied, deleting.after_denial(false)), (Some(OnDenied::Delete), OnDenied::Delete));
+    let holding = of(&[("a", plain), ("b", delete), ("c", hold)]);
+    assert_eq!((holding.on_denied, holding.after_denial(true)), (Some(OnDenied::Hold), OnDenied::Hold));
+    assert_eq!(holding.snapshot()["onDenied"], "Hold");
+}
+
+#[test]
 fn an_allow_and_an_unless_see_facts_only() {
     let derived =
         |policy: Option<&str>| DerivedTag { tag: "read".into(), policy: policy.map(str::to_string), detail: "".into() };
@@ -191,6 +222,20 @@ fn errors_name_the_field_and_what_to_do() {
         (with(json!({"pendingTimeoutSeconds": i64::MAX})), "spec.rules[r].pendingTimeoutSeconds: must be from 1 to"),
         (with(json!({"releaseTimeoutSeconds": 0})), "spec.rules[r].releaseTimeoutSeconds: must be from 1 to"),
         (with(json!({"constraints": {"maxRuntimeSeconds": i64::MAX}})), "spec.rules[r].constraints: a bound is beyond"),
+        (
+            json!({"rules": [{"name": "r", "decision": "Allow", "onDenied": "Hold"}]}),
+            "spec.rules[r].onDenied: belongs to decision RequireApproval or Deny",
+        ),
+        (
+            json!({"rules": [{"name": "r", "decision": "Deny", "requireImmutableInputs": true}]}),
+            "spec.rules[r].requireImmutableInputs: belongs to decision Allow or RequireApproval",
+        ),
+        (
+            json!({"rules": [{"name": "r", "decision": "Deny", "requireImageDigests": true}]}),
+            "spec.rules[r].requireImageDigests: belongs to decision Allow or RequireApproval",
+        ),
+        (with(json!({"onDenied": "Suspend"})), "spec.rules[0].onDenied"),
+        (with(json!({"requireImageDigests": "yes"})), "spec.rules[0].requireImageDigests"),
         (with(json!({"colour": "blue"})), "spec.rules[0]"),
         (
             with(json!({"when": {"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}})),
@@ -213,7 +258,24 @@ fn tags() -> impl Strategy<Value = Vec<String>> {
         .prop_map(|set| set.into_iter().map(str::to_string).collect())
 }
 
+/// What a rule demands of inputs and images, and what becomes of the Job: as far as it fits the decision.
+fn demanding(mut rule: Value, (inputs, images, on_denied): (bool, bool, Option<&str>)) -> Value {
+    if rule["decision"] != "Deny" {
+        rule["requireImmutableInputs"] = json!(inputs);
+        rule["requireImageDigests"] = json!(images);
+    }
+    if let Some(on_denied) = on_denied.filter(|_| rule["decision"] != "Allow") {
+        rule["onDenied"] = json!(on_denied);
+    }
+    rule
+}
+
 fn arbitrary_rule() -> impl Strategy<Value = Value> {
+    let on_denied = prop::option::of(prop::sample::select(vec!["Delete", "Hold"]));
+    (arbitrary_terms(), (any::<bool>(), any::<bool>(), on_denied)).prop_map(|(rule, demands)| demanding(rule, demands))
+}
+
+fn arbitrary_terms() -> impl Strategy<Value = Value> {
     let decision = prop::sample::select(vec!["Allow", "RequireApproval", "Deny"]);
     let numbers = (1..4i32, 1..4i32, 1..5000i64, 1..5000i64, prop::option::of(1..5000i64));
     (decision, tags(), tags(), tags(), any::<bool>(), prop::sample::select(vec!["sre", "security"]), numbers).prop_map(
@@ -277,10 +339,13 @@ fn at_least(before: &Outcome, after: &Outcome) -> bool {
             && after.pending_timeout_seconds <= before.pending_timeout_seconds
             && after.release_timeout_seconds <= before.release_timeout_seconds
     };
+    let demands = before.require_immutable_inputs <= after.require_immutable_inputs
+        && before.require_image_digests <= after.require_image_digests
+        && before.on_denied <= after.on_denied;
     match (before.decision, after.decision) {
         (None, _) => true,
-        (Some(Decision::RequireApproval), Some(Decision::RequireApproval)) => bounds && quorum(),
-        (before, after) => after >= before && bounds,
+        (Some(Decision::RequireApproval), Some(Decision::RequireApproval)) => bounds && demands && quorum(),
+        (before, after) => after >= before && bounds && demands,
     }
 }
 

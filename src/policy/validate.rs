@@ -55,6 +55,7 @@ fn rule(at: &str, rule: &Rule) -> Checked {
             return fail(format!("{at}.{field}"), "must be from 1 to 31536000 (a year)");
         }
     }
+    belongs(at, rule)?;
     match (&rule.approvals, rule.decision) {
         (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), a),
         (None, Decision::RequireApproval) => {
@@ -62,6 +63,25 @@ fn rule(at: &str, rule: &Rule) -> Checked {
         }
         (Some(_), _) => fail(format!("{at}.approvals"), "belongs to decision RequireApproval only"),
         (None, _) => Ok(()),
+    }
+}
+
+/// What a rule of its decision has no use for: whoever wrote it expects something that will not happen.
+fn belongs(at: &str, rule: &Rule) -> Checked {
+    if rule.decision == Decision::Allow && rule.on_denied.is_some() {
+        let problem = "belongs to decision RequireApproval or Deny; an Allow rule denies nothing, so remove it";
+        return fail(format!("{at}.onDenied"), problem);
+    }
+    let required = [
+        ("requireImmutableInputs", rule.require_immutable_inputs),
+        ("requireImageDigests", rule.require_image_digests),
+    ];
+    match required.into_iter().find(|(_, set)| *set && rule.decision == Decision::Deny) {
+        Some((field, _)) => fail(
+            format!("{at}.{field}"),
+            "belongs to decision Allow or RequireApproval; a Deny rule lets nothing run, so remove it",
+        ),
+        None => Ok(()),
     }
 }
 

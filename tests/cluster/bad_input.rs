@@ -65,11 +65,11 @@ async fn the_api_server_refuses_what_the_schema_excludes() -> Result<()> {
     for (change, expected) in [
         (
             target(json!({"kind": "Deployment"})),
-            r#"spec.target.kind: Unsupported value: "Deployment": supported values: "Job""#,
+            r#"spec.target.kind: Unsupported value: "Deployment": supported values: "Job", "Pod""#,
         ),
         (
             target(json!({"apiVersion": "v1"})),
-            r#"spec.target.apiVersion: Unsupported value: "v1": supported values: "batch/v1""#,
+            "spec.target: Invalid value: target is apiVersion batch/v1, kind Job, or apiVersion v1, kind Pod",
         ),
         (target(json!({"namespace": "kube-system"})), r#"unknown field "spec.target.namespace""#),
         (target(json!({"name": "kube-system/run"})), "spec.target.name"),

@@ -67,6 +67,15 @@ async fn a_policy_that_could_never_work_is_refused_with_its_field() -> Result<()
             with(&at("approvers"), json!([{"kind": "ServiceAccount", "name": "ci"}])),
             "namespace is required for a ServiceAccount",
         ),
+        (
+            with("/spec/rules", json!([{"name": "r", "decision": "Allow", "onDenied": "Hold"}])),
+            "onDenied belongs to decision RequireApproval or Deny",
+        ),
+        (
+            with("/spec/rules", json!([{"name": "r", "decision": "Deny", "requireImmutableInputs": true}])),
+            "requireImmutableInputs and requireImageDigests belong to decision Allow or RequireApproval",
+        ),
+        (with("/spec/rules/0/onDenied", json!("Suspend")), "Unsupported value: \"Suspend\""),
         (with("/spec/rules/0/colour", json!("blue")), "unknown field \"spec.rules[0].colour\""),
     ] {
         let create = space.admin.kubectl(["create", "--filename", "-"]).stdin(policy.to_string());

@@ -5,6 +5,7 @@
 mod support;
 
 mod crash;
+mod gate;
 mod gone;
 mod stored;
 

@@ -1,12 +1,13 @@
 //! The whole life of a request without a cluster: a small world that plans are applied to, step by step.
 
+mod gate;
 mod properties;
 mod scenarios;
 mod targets;
 
 use super::*;
-use crate::api::{ApprovalRequestStatus, State, condition};
-use crate::binding::{Keyring, seal};
+use crate::api::{ApprovalRequestStatus, State, TargetKind, condition};
+use crate::binding::{InputFacts, InputRef, InputState, Keyring, seal};
 use crate::policy::{PolicySet, compile};
 use jiff::{SignedDuration, Timestamp};
 use kube::core::DynamicObject;
@@ -33,8 +34,12 @@ struct World {
     version: i64,
     now: Timestamp,
     fresh: bool,
+    gate: Gate,
+    waiting: usize,
     refused: Option<String>,
     others: Vec<Contender>,
+    config_maps: Vec<Value>,
+    inputs_version: i64,
     /// How often the Job was started.
     starts: usize,
 }
@@ -67,8 +72,12 @@ impl World {
             version: 10,
             now: at(1),
             fresh: true,
+            gate: Gate::Off,
+            waiting: 0,
             refused: None,
             others: vec![],
+            config_maps: vec![],
+            inputs_version: 2,
             starts: 0,
         }
     }
@@ -84,29 +93,23 @@ impl World {
 
     fn plan(&self) -> Plan {
         let (request, key) = (self.facts(), key());
-        let mut set = PolicySet::default();
-        for (name, spec) in &self.policies {
-            match compile(name, spec) {
-                Ok(policy) => set.ready.push(Arc::new(policy)),
-                Err(broken) => set.broken.push(Arc::from(broken)),
-            }
-        }
-        let job = self.job.as_ref().map(|job| JobFacts::read(&object(job), &key, None));
+        let set = self.policy_set();
+        let job = self.job.as_ref().map(|job| TargetFacts::read(TargetKind::Job, &object(job), &key, None));
         let target = match (&request.spec.target, &job) {
             (None, _) => Target::None,
             (_, None) => Target::Missing,
-            (_, Some(job)) => Target::Job(job, claim(&Contender::of(&request), job, &self.others)),
+            (_, Some(job)) => Target::Found(job, claim(&Contender::of(&request), job, &self.others, self.gate)),
         };
-        let namespace = NamespaceFacts {
-            labels: serde_json::from_value(self.labels.clone()).unwrap(),
-            version: self.namespace_version,
-        };
+        let namespace = self.namespace();
+        let inputs = self.inputs_of(job.as_ref());
         plan(&Observed {
             request: &request,
             target,
             policies: &set,
             policies_version: self.policies_version,
-            jobs_version: self.version,
+            targets_version: self.version,
+            inputs: &inputs,
+            inputs_version: self.inputs_version,
             namespace: Some(&namespace),
             fresh: self.fresh,
             refused: self.refused.as_deref(),
@@ -115,11 +118,42 @@ impl World {
         })
     }
 
+    fn inputs_of(&self, target: Option<&TargetFacts>) -> Vec<(InputRef, InputState)> {
+        let state = |input: &InputRef| match self.config_maps.iter().find(|map| map["metadata"]["name"] == input.name) {
+            Some(map) => {
+                let map = object(map);
+                InputState::Present(InputFacts::read(input.kind, &map.metadata, &map.data, &key()))
+            }
+            None => InputState::Absent,
+        };
+        target.iter().flat_map(|t| &t.marks.inputs).map(|input| (input.clone(), state(input))).collect()
+    }
+
+    fn policy_set(&self) -> PolicySet {
+        let mut set = PolicySet::default();
+        for (name, spec) in &self.policies {
+            match compile(name, spec) {
+                Ok(policy) => set.ready.push(Arc::new(policy)),
+                Err(broken) => set.broken.push(Arc::from(broken)),
+            }
+        }
+        set
+    }
+
+    fn namespace(&self) -> NamespaceFacts {
+        NamespaceFacts {
+            labels: Arc::new(serde_json::from_value(self.labels.clone()).unwrap()),
+            gate: self.gate,
+            deleting: false,
+            version: self.namespace_version,
+        }
+    }
+
     fn apply(&mut self, step: &Step) {
         match step {
             Step::KeepSnapshot(_) => {}
-            Step::ReleaseJob(patch) | Step::CloseJob(patch) => {
-                self.starts += usize::from(matches!(step, Step::ReleaseJob(_)));
+            Step::Release(patch) | Step::Close(patch) => {
+                self.starts += usize::from(matches!(step, Step::Release(_)));
                 let version = self.bump();
                 let job = self.job.as_mut().unwrap();
                 let guard = patch.operations[0]["value"].clone();
@@ -127,6 +161,18 @@ impl World {
                 let operations: json_patch::Patch = serde_json::from_value(patch.operations.clone()).unwrap();
                 json_patch::patch(job, &operations).unwrap();
                 job["metadata"]["resourceVersion"] = json!(version.to_string());
+            }
+            Step::Ask(request) => {
+                let version = self.bump();
+                self.request = (**request).clone();
+                let metadata = &mut self.request["metadata"];
+                metadata["uid"] = json!(format!("r{version}"));
+                metadata["resourceVersion"] = json!(version.to_string());
+                metadata["creationTimestamp"] = json!(self.now.to_string());
+            }
+            Step::Delete(deletion) => {
+                let job = self.job.take().unwrap();
+                assert_eq!(json!(deletion.resource_version), job["metadata"]["resourceVersion"]);
             }
             Step::WriteStatus(status) => {
                 self.request["status"] = serde_json::to_value(status).unwrap();
@@ -167,7 +213,7 @@ impl World {
     fn review(&mut self, who: &str, decision: &str, digest: &str) {
         let mut entry = json!({"reviewer": {"username": who, "groups": ["sre"]}, "decision": decision, "digest": digest,
             "time": format!("{:.6}", self.now)});
-        entry["seal"] = json!(seal(&key(), "r1", &entry).unwrap());
+        entry["seal"] = json!(seal(&key(), self.request["metadata"]["uid"].as_str().unwrap(), &entry).unwrap());
         self.append(entry);
     }
 

@@ -67,7 +67,7 @@ proptest! {
                 let plan = world.plan();
                 if plan.steps.is_empty() { break }
                 for step in plan.steps.iter().take(all) {
-                    if matches!(step, Step::ReleaseJob(_)) {
+                    if matches!(step, Step::Release(_)) {
                         let facts = world.facts();
                         let approved = facts.reviews.iter().any(|r| {
                             r.sealed && Some(&r.review.digest) == facts.status.digest.as_ref() && r.review.reviewer.username != "triage"

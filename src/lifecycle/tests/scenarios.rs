@@ -22,7 +22,7 @@ fn the_main_job() {
     world.approve("alice");
     let steps = world.plan().steps;
     assert!(
-        matches!(&steps[..], [Step::ReleaseJob(_), Step::WriteStatus(_)]),
+        matches!(&steps[..], [Step::Release(_), Step::WriteStatus(_)]),
         "one write starts it, one more finishes: {steps:?}"
     );
     world.settle();
@@ -249,7 +249,7 @@ fn a_release_that_the_api_server_refuses_waits_in_the_open() {
     assert_eq!(plan.writes_state(), Some(State::Approved));
     plan.steps.iter().for_each(|step| world.apply(step));
     assert!(world.status().message.contains("quota") && world.status().release_by.is_some());
-    assert!(matches!(&world.plan().steps[..], [Step::ReleaseJob(_)]), "and is tried again");
+    assert!(matches!(&world.plan().steps[..], [Step::Release(_)]), "and is tried again");
     world.settle();
     assert_eq!((world.status().state, world.running()), (State::Released, true));
 }

@@ -56,6 +56,8 @@ fn a_broken_policy_holds_even_what_was_approved_and_its_repair_keeps_it() {
 #[test]
 fn one_request_owns_a_job() {
     let rival = |state, bound: Option<&str>, created| Contender {
+        kind: None,
+        requester: None,
         name: "rival".into(),
         uid: "r0".into(),
         created: at(created),
@@ -86,6 +88,8 @@ fn one_request_owns_a_job() {
 fn a_loser_never_writes_on_the_job_of_another() {
     let mut world = World::new("RequireApproval");
     world.others = vec![Contender {
+        kind: None,
+        requester: None,
         name: "rival".into(),
         uid: "r0".into(),
         created: at(-5),
@@ -149,5 +153,5 @@ fn a_receipt_for_another_job_is_not_ours() {
     let receipt = world.job.unwrap()["spec"]["template"]["metadata"]["annotations"]["countersign.dev/receipt"].clone();
     let mut copied = job("j2", 50);
     copied["spec"]["template"]["metadata"]["annotations"] = json!({"countersign.dev/receipt": receipt});
-    assert_eq!(JobFacts::read(&object(&copied), &key(), None).receipt, None);
+    assert_eq!(TargetFacts::read(TargetKind::Job, &object(&copied), &key(), None).receipt, None);
 }

@@ -1,4 +1,4 @@
-//! What a Job will do, as a hash.
+//! What a Job or Pod will do, as a hash.
 
 use crate::api::names;
 use crate::binding::{CanonicalError, sha256};
@@ -60,6 +60,32 @@ fn remove_keys(metadata: &mut Map<String, Value>, map: &str, keys: &[&str]) {
     if entries.is_empty() {
         metadata.remove(map);
     }
+}
+
+/// Hash of what a Pod will do: its stored `spec`, labels and annotations, without what holds it and what a release
+/// changes. The same before and after a release.
+pub fn pod_work_hash(pod: &Value) -> Result<String, CanonicalError> {
+    let mut spec = pod.get("spec").cloned().unwrap_or_default();
+    if let Some(fields) = spec.as_object_mut() {
+        // The release tightens the deadline; the value in force stands in the digest as a bound.
+        fields.remove("activeDeadlineSeconds");
+        // The scheduler writes it once nothing holds the Pod any more.
+        fields.remove("nodeName");
+        if let Some(gates) = fields.get_mut("schedulingGates").and_then(Value::as_array_mut) {
+            gates.retain(|gate| gate["name"] != names::SCHEDULING_GATE);
+        }
+        if fields.get("schedulingGates").is_some_and(|gates| gates.as_array().is_none_or(Vec::is_empty)) {
+            fields.remove("schedulingGates");
+        }
+    }
+    let mut metadata = Map::new();
+    for map in ["labels", "annotations"] {
+        metadata.insert(map.into(), pod.pointer(&format!("/metadata/{map}")).cloned().unwrap_or_default());
+    }
+    remove_keys(&mut metadata, "labels", &[names::HELD]);
+    remove_keys(&mut metadata, "annotations", &[names::RELEASED, names::CLOSED, names::RECEIPT, names::CONSTRAINTS]);
+    metadata.retain(|_, map| !map.is_null());
+    sha256(&json!({"metadata": metadata, "spec": spec}))
 }
 
 /// Hash of one Job's identity and work: a Job that is deleted and created anew has another.

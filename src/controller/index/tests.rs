@@ -2,7 +2,7 @@ use super::*;
 use serde_json::json;
 
 fn index() -> Index {
-    Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()))
+    Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false)
 }
 
 fn request(version: i64, uid: &str, job: &str, state: &str) -> DynamicObject {
@@ -32,12 +32,12 @@ fn run() -> Vec<Key> {
 fn a_change_concerns_the_requests_that_rest_on_it() {
     let index = index();
     assert_eq!(index.set_request(&request(1, "u", "job", "Pending")), run());
-    assert_eq!(index.set_job(&job(2, "job")), run());
-    assert_eq!(index.set_job(&job(3, "other")), []);
-    assert_eq!(index.remove_job("a", "job"), run());
+    assert_eq!(index.set_target(TargetKind::Job, &job(2, "job")), run());
+    assert_eq!(index.set_target(TargetKind::Job, &job(3, "other")), []);
+    assert_eq!(index.remove_target(TargetKind::Job, "a", "job"), run());
     assert_eq!(index.remove_policy("p", 4), run());
     index.set_request(&request(5, "u", "job", "Released"));
-    assert_eq!(index.set_job(&job(6, "job")), [], "a finished request rests on nothing");
+    assert_eq!(index.set_target(TargetKind::Job, &job(6, "job")), [], "a finished request rests on nothing");
     assert_eq!(index.remove_policy("p", 7), []);
 }
 
@@ -57,8 +57,8 @@ fn a_request_that_replaced_another_unseen_is_known_by_its_own_target() {
     let index = index();
     index.set_request(&request(1, "u1", "job", "Pending"));
     index.set_request(&request(2, "u2", "other", "Pending"));
-    assert_eq!(index.set_job(&job(3, "job")), []);
-    assert_eq!(index.set_job(&job(4, "other")), run());
+    assert_eq!(index.set_target(TargetKind::Job, &job(3, "job")), []);
+    assert_eq!(index.set_target(TargetKind::Job, &job(4, "other")), run());
 }
 
 #[test]
@@ -73,4 +73,39 @@ fn a_request_that_cannot_be_read_is_not_observed_but_may_go() {
     broken.metadata.deletion_timestamp = broken.metadata.creation_timestamp.clone();
     assert_eq!(index.set_request(&broken), run());
     assert_eq!(index.letting_go("a", "run").unwrap().letting_go, Some(1));
+}
+
+#[test]
+fn in_a_gated_namespace_what_is_held_is_looked_at_and_a_start_by_others_is_told_once() {
+    let index = index();
+    let namespace = |version: i64, gate: &str| {
+        serde_json::from_value::<DynamicObject>(json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "a", "resourceVersion": version.to_string(), "labels": {"countersign.dev/gate": gate}}}))
+        .unwrap()
+    };
+    let key = Key::Target("a".into(), TargetKind::Job, "job".into());
+    let stamped = |version: i64, suspend: bool| {
+        let mut job = job(version, "job");
+        job.metadata.annotations = Some([("countersign.dev/created-by".to_string(), "alice".to_string())].into());
+        job.data["spec"]["suspend"] = json!(suspend);
+        job
+    };
+    assert_eq!(index.set_target(TargetKind::Job, &stamped(1, true)), []);
+    assert_eq!(index.set_namespace(&namespace(2, "enforce")), vec![key.clone()]);
+    assert_eq!(index.set_target(TargetKind::Job, &stamped(3, true)), vec![key.clone()]);
+    assert_eq!(index.remove_policy("p", 4), [key]);
+    assert!(index.take_foreign_starts().is_empty());
+    assert_eq!(index.set_target(TargetKind::Job, &stamped(5, false)), []);
+    assert_eq!(index.take_foreign_starts().len(), 1);
+    index.set_target(TargetKind::Job, &stamped(6, false));
+    assert!(index.take_foreign_starts().is_empty(), "told once");
+}
+
+#[test]
+fn the_operators_home_and_system_namespaces_are_never_gated() {
+    let labels = [("countersign.dev/gate".to_string(), "enforce".to_string())].into();
+    for name in ["home", "kube-system", "kube-public", "kube-node-lease"] {
+        assert_eq!(Gate::of(name, &labels, "home"), Gate::Off, "{name}");
+    }
+    assert_eq!(Gate::of("payments", &labels, "home"), Gate::Enforce);
 }

@@ -1,50 +1,13 @@
-//! Verdicts through the router, as the API server asks for them.
+//! Verdicts on requests and policies.
 
-use crate::admission::server::{Server, router};
-use crate::binding::{Keyring, verify_seal};
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use crate::admission::tests::{ask, key, review};
+use crate::binding::verify_seal;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use tower::ServiceExt;
 
 const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const OTHER: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
-fn key() -> Arc<Keyring> {
-    Arc::new(Keyring::from_seed(&[7; 32]).unwrap())
-}
-
-async fn post(body: String) -> (StatusCode, Value) {
-    let server = Server { key: key(), ready: Arc::default() };
-    let request = Request::post("/admit").body(Body::from(body)).unwrap();
-    let response = router(server).oneshot(request).await.unwrap();
-    let status = response.status();
-    let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
-    (status, serde_json::from_slice(&bytes).unwrap_or_default())
-}
-
-fn review(resource: &str, operation: &str, user: &str, old: Value, new: Value) -> Value {
-    json!({"request": {"uid": "u", "resource": {"group": "countersign.dev", "version": "v1alpha1", "resource": resource},
-        "operation": operation, "object": new, "oldObject": old,
-        "userInfo": {"username": user, "uid": "", "groups": ["sre", "staff"]}}})
-}
-
-/// The response, and the object after the patch.
-async fn ask(review: Value) -> (Value, Value) {
-    let mut object = review["request"]["object"].clone();
-    let (status, answer) = post(review.to_string()).await;
-    assert_eq!(status, StatusCode::OK);
-    assert_eq!(answer["response"]["uid"], "u");
-    if let Some(patch) = answer["response"]["patch"].as_str() {
-        let patch: json_patch::Patch = serde_json::from_slice(&STANDARD.decode(patch).unwrap()).unwrap();
-        json_patch::patch(&mut object, &patch).unwrap();
-    }
-    (answer["response"].clone(), object)
-}
-
-fn stored() -> Value {
+pub(super) fn stored() -> Value {
     json!({
         "metadata": {"name": "run", "namespace": "payments", "uid": "r1", "finalizers": ["countersign.dev/record"]},
         "spec": {"runID": "r", "stepID": "s", "requestedBy": "w", "reason": "why", "requester": {"username": "triage"}},
@@ -56,7 +19,7 @@ fn stored() -> Value {
     })
 }
 
-fn with(mut object: Value, pointer: &str, value: Value) -> Value {
+pub(super) fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     let (parent, name) = pointer.rsplit_once('/').unwrap();
     object.pointer_mut(parent).unwrap()[name] = value;
     object
@@ -210,22 +173,4 @@ async fn a_policy_that_does_not_compile_is_refused_with_its_field() {
     assert_eq!(response["allowed"], true, "one that was stored broken can still go");
     let worse = with(held.clone(), "/spec/rules", json!([]));
     assert_eq!(ask(review("approvalpolicies", "UPDATE", "alice", held, worse)).await.0["allowed"], false);
-}
-
-#[tokio::test]
-async fn anything_else_is_refused_and_nothing_panics() {
-    for (resource, operation) in [("approvalrequests", "DELETE"), ("pods", "CREATE"), ("", "")] {
-        assert_eq!(ask(review(resource, operation, "alice", Value::Null, Value::Null)).await.0["allowed"], false);
-    }
-    for spec in [Value::Null, json!([]), json!("x"), json!({"review": 7}), json!({"reviews": "x"})] {
-        let new = json!({"metadata": [], "spec": spec});
-        for operation in ["CREATE", "UPDATE"] {
-            ask(review("approvalrequests", operation, "alice", stored(), new.clone())).await;
-            ask(review("approvalpolicies", operation, "alice", stored(), new.clone())).await;
-        }
-    }
-    for body in ["", "{}", "[1]", "\u{0}", "{\"request\":"] {
-        assert_eq!(post(body.into()).await.0, StatusCode::BAD_REQUEST);
-    }
-    assert_eq!(post("x".repeat(9 << 20)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
 }

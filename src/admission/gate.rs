@@ -1,0 +1,35 @@
+//! What verdicts need to know beside the object: an outlook on the operator's caches, and never a question to the network.
+
+use crate::policy::PolicySet;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The operator's caches as admission sees them. Every answer comes from memory.
+pub trait GateView: Send + Sync {
+    /// Every policy, compiled; none until all of them have been read once.
+    fn policies(&self) -> Option<Arc<PolicySet>>;
+
+    /// The labels of a namespace; none where it is not known (yet).
+    fn namespace(&self, name: &str) -> Option<Arc<BTreeMap<String, String>>>;
+
+    /// The request that speaks for a Job and the request's state, if there is one: it explains why the Job is held.
+    fn speaks_for(&self, namespace: &str, job: &str) -> Option<(String, String)>;
+}
+
+/// A view of nothing: whatever rests on policy is refused until a real one takes its place.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoView;
+
+impl GateView for NoView {
+    fn policies(&self) -> Option<Arc<PolicySet>> {
+        None
+    }
+
+    fn namespace(&self, _name: &str) -> Option<Arc<BTreeMap<String, String>>> {
+        None
+    }
+
+    fn speaks_for(&self, _namespace: &str, _job: &str) -> Option<(String, String)> {
+        None
+    }
+}

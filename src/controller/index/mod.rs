@@ -1,0 +1,344 @@
+//! What the watches have told, as facts, and what each change concerns.
+//!
+//! Facts are taken from an object once, when it arrives; a decision only borrows them. No I/O: tests drive it directly.
+
+mod observe;
+mod state;
+
+use crate::api::{InputKind, TargetKind};
+use crate::binding::{InputFacts, Keyring, sha256};
+use crate::lifecycle::{Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts, version};
+use crate::policy::compile;
+use kube::core::DynamicObject;
+pub use observe::{HeldObservation, Observation};
+use serde_json::Value;
+use state::{At, Request, State, target_of};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Namespace and name.
+type Name = (String, String);
+
+/// Something to look at.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Key {
+    /// A request, by namespace and name.
+    Request(String, String),
+    /// A policy, by name.
+    Policy(String),
+    /// A Job or Pod in a gated namespace, by namespace, kind and name.
+    Target(String, TargetKind, String),
+}
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Request,
+    Policy,
+    Namespace,
+    Target(TargetKind),
+    Input(InputKind),
+}
+
+/// Facts of everything that the operator watches.
+pub struct Index {
+    key: Arc<Keyring>,
+    /// The operator's own namespace, which is never gated.
+    home: String,
+    /// Whether Secrets are read as inputs.
+    secrets: bool,
+    /// Whether every watch has listed everything once.
+    complete: AtomicBool,
+    state: RwLock<State>,
+}
+
+impl Index {
+    /// An empty index; seals and receipts are checked with `key`, the operator lives in `home`, and `secrets` says whether
+    /// it may read Secrets.
+    pub fn new(key: Arc<Keyring>, home: String, secrets: bool) -> Self {
+        Self { key, home, secrets, complete: AtomicBool::new(false), state: RwLock::default() }
+    }
+
+    /// Every watch has listed everything once.
+    pub(super) fn set_complete(&self) {
+        self.complete.store(true, Ordering::Release);
+    }
+
+    /// Whether every watch has listed everything once: before that, what is not here may be there.
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// Whether inputs of that kind are read.
+    pub(super) fn reads(&self, kind: InputKind) -> bool {
+        kind == InputKind::ConfigMap || self.secrets
+    }
+
+    /// What is known of one policy.
+    pub fn policy(&self, name: &str) -> Option<Arc<PolicyFacts>> {
+        self.read().policies.get(name).cloned()
+    }
+
+    /// A request arrived. Returns what to look at.
+    pub fn set_request(&self, object: &DynamicObject) -> Vec<Key> {
+        let name = name_of(object);
+        let facts = RequestFacts::read(object, &self.key).map(|mut facts| {
+            if facts.status.state.is_final() && !facts.deleting {
+                facts.forget_details();
+            }
+            Arc::new(facts)
+        });
+        let mut state = self.write();
+        if state.request_version(&name) >= Some(version(&object.metadata)) {
+            return vec![];
+        }
+        // A list may bring another request of that name where the deletion in between went unseen.
+        state.forget_target(&name);
+        let mut keys = BTreeSet::new();
+        match facts {
+            Ok(facts) => {
+                let finished = facts.status.state.is_final() && !facts.deleting;
+                let at = target_of(&facts);
+                state.requests.insert(name.clone(), Request::Read(facts));
+                if let Some(at) = at {
+                    state.by_target.entry(at.clone()).or_default().insert(name.1.clone());
+                    keys.extend(state.waiting_for(&at));
+                }
+                if !finished {
+                    keys.insert(Key::Request(name.0, name.1));
+                }
+            }
+            Err(broken) => {
+                tracing::warn!(
+                    namespace = name.0,
+                    name = name.1,
+                    error = broken.error,
+                    "a stored request cannot be read; it is not approved"
+                );
+                if broken.letting_go.is_some() {
+                    keys.insert(Key::Request(name.0.clone(), name.1.clone()));
+                }
+                state.requests.insert(name, Request::Broken(broken));
+            }
+        }
+        keys.into_iter().collect()
+    }
+
+    /// Our own write returned this request: known at once, before the watch tells. Not where it is gone meanwhile.
+    pub fn wrote_request(&self, object: &DynamicObject) -> Vec<Key> {
+        let known = self.read().requests.contains_key(&name_of(object));
+        if known { self.set_request(object) } else { vec![] }
+    }
+
+    /// A request is gone. Returns what to look at.
+    pub fn remove_request(&self, namespace: &str, name: &str) -> Vec<Key> {
+        let mut state = self.write();
+        let at = state.forget_target(&(namespace.into(), name.into()));
+        state.requests.remove(&(namespace.into(), name.into()));
+        at.map(|at| state.waiting_for(&at)).unwrap_or_default()
+    }
+
+    /// A Job or held Pod arrived. Returns what to look at.
+    pub fn set_target(&self, kind: TargetKind, object: &DynamicObject) -> Vec<Key> {
+        let at = at_of(kind, object);
+        let before = self.read().targets.get(&at).cloned();
+        if before.as_ref().is_some_and(|b| b.version >= version(&object.metadata)) {
+            return vec![];
+        }
+        let facts = Arc::new(TargetFacts::read(kind, object, &self.key, before.as_deref()));
+        let mut state = self.write();
+        state.targets_at(kind, facts.version);
+        let gate = state.gate(&at.0);
+        if gate == Gate::Enforce && started_by_others(before.as_deref(), &facts) {
+            state.foreign_starts.push(facts.clone());
+        }
+        state.insert_target(at.clone(), facts);
+        let mut keys = state.waiting_for(&at);
+        if gate == Gate::Warn && before.is_none() {
+            keys.push(Key::Target(at.0, at.1, at.2));
+        }
+        keys
+    }
+
+    /// Our own write returned this Job or Pod. Not where it is gone meanwhile.
+    pub fn wrote_target(&self, kind: TargetKind, object: &DynamicObject) -> Vec<Key> {
+        let known = self.read().targets.contains_key(&at_of(kind, object));
+        if known { self.set_target(kind, object) } else { vec![] }
+    }
+
+    /// A Job or Pod is gone. Returns what to look at.
+    pub fn remove_target(&self, kind: TargetKind, namespace: &str, name: &str) -> Vec<Key> {
+        let at = (namespace.to_string(), kind, name.to_string());
+        let mut state = self.write();
+        state.remove_target(&at);
+        state.waiting_for(&at)
+    }
+
+    /// Jobs and Pods that somebody other than us started since the last call.
+    pub fn take_foreign_starts(&self) -> Vec<Arc<TargetFacts>> {
+        if self.read().foreign_starts.is_empty() {
+            return vec![];
+        }
+        std::mem::take(&mut self.write().foreign_starts)
+    }
+
+    /// A ConfigMap or Secret arrived; with `metadata_only`, nothing but its metadata. Returns what to look at.
+    pub fn set_input(&self, kind: InputKind, object: &DynamicObject, metadata_only: bool) -> Vec<Key> {
+        let facts = match metadata_only {
+            true => InputFacts::of_metadata(kind, &object.metadata),
+            false => InputFacts::read(kind, &object.metadata, &object.data, &self.key),
+        };
+        let (namespace, name) = name_of(object);
+        let at = (namespace, kind, name);
+        let mut state = self.write();
+        state.inputs_version = state.inputs_version.max(version(&object.metadata));
+        let same = |before: &InputFacts| {
+            let untouched = InputFacts { resource_version: facts.resource_version.clone(), ..before.clone() };
+            facts.hash.is_some() && untouched == facts
+        };
+        let unchanged = state.inputs.get(&at).is_some_and(same);
+        state.inputs.insert(at.clone(), facts);
+        if unchanged { vec![] } else { state.reading(&at) }
+    }
+
+    /// A ConfigMap or Secret is gone, as of that resource version. Returns what to look at.
+    pub fn remove_input(&self, kind: InputKind, namespace: &str, name: &str, version: i64) -> Vec<Key> {
+        let at = (namespace.to_string(), kind, name.to_string());
+        let mut state = self.write();
+        state.inputs_version = state.inputs_version.max(version);
+        state.inputs.remove(&at);
+        state.reading(&at)
+    }
+
+    /// A namespace arrived. Returns what to look at.
+    pub fn set_namespace(&self, object: &DynamicObject) -> Vec<Key> {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let labels = object.metadata.labels.clone().unwrap_or_default();
+        let facts = NamespaceFacts {
+            gate: Gate::of(&name, &labels, &self.home),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            version: version(&object.metadata),
+            labels: Arc::new(labels),
+        };
+        let mut state = self.write();
+        let same = state.namespaces.get(&name).is_some_and(|before| before.labels == facts.labels);
+        state.namespaces.insert(name.clone(), Arc::new(facts));
+        if same {
+            return vec![];
+        }
+        let mut keys = state.unfinished(|at| at.0 == name);
+        keys.extend(state.gated(|namespace| namespace == name));
+        keys
+    }
+
+    /// A namespace is gone.
+    pub fn remove_namespace(&self, name: &str) {
+        self.write().namespaces.remove(name);
+    }
+
+    /// A policy arrived. Returns what to look at.
+    pub fn set_policy(&self, object: &DynamicObject) -> Vec<Key> {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let null = Value::Null;
+        let spec = object.data.get("spec").unwrap_or(&null);
+        let compiled = compile(&name, spec);
+        let snapshot = sha256(spec).ok();
+        let mut state = self.write();
+        let before = state.policies.get(&name).cloned();
+        if before.as_ref().is_some_and(|b| b.version >= version(&object.metadata)) {
+            return vec![];
+        }
+        let facts = PolicyFacts {
+            name: name.clone(),
+            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+            version: version(&object.metadata),
+            generation: object.metadata.generation,
+            snapshot,
+            compiled: compiled.as_ref().map(|_| ()).map_err(|broken| broken.error.clone()),
+            status: object.data.get("status").and_then(|s| serde_json::from_value(s.clone()).ok()).unwrap_or_default(),
+        };
+        state.policies_version = state.policies_version.max(facts.version);
+        let same = before.is_some_and(|b| b.snapshot.is_some() && b.snapshot == facts.snapshot);
+        state.policies.insert(name.clone(), Arc::new(facts));
+        let mut keys = vec![Key::Policy(name.clone())];
+        if !same {
+            state.compiled.insert(name, compiled.map(Arc::new).map_err(Arc::from));
+            state.rebuild_policies();
+            keys.extend(state.unfinished(|_| true));
+            keys.extend(state.gated(|_| true));
+        }
+        keys
+    }
+
+    /// A policy is gone. Returns what to look at.
+    pub fn remove_policy(&self, name: &str, at: i64) -> Vec<Key> {
+        let mut state = self.write();
+        state.policies_version = state.policies_version.max(at);
+        state.policies.remove(name);
+        state.compiled.remove(name);
+        state.rebuild_policies();
+        let mut keys = state.unfinished(|_| true);
+        keys.extend(state.gated(|_| true));
+        keys
+    }
+
+    /// Policies are known up to that resource version.
+    pub fn policies_at(&self, version: i64) {
+        let mut state = self.write();
+        state.policies_version = state.policies_version.max(version);
+    }
+
+    /// Jobs or Pods are known up to that resource version. Requests that waited for this view to catch up are not looked at
+    /// for it: what they waited for is itself a change.
+    pub fn targets_at(&self, kind: TargetKind, version: i64) {
+        self.write().targets_at(kind, version);
+    }
+
+    /// Names of everything known of one kind, to find what a new list lacks.
+    pub(super) fn names(&self, kind: Kind) -> HashSet<Name> {
+        let state = self.read();
+        let cluster = |name: &String| (String::new(), name.clone());
+        match kind {
+            Kind::Request => state.requests.keys().cloned().collect(),
+            Kind::Namespace => state.namespaces.keys().map(cluster).collect(),
+            Kind::Policy => state.policies.keys().map(cluster).collect(),
+            Kind::Target(kind) => {
+                let found = state.targets.keys().filter(|at| at.1 == kind);
+                found.map(|at| (at.0.clone(), at.2.clone())).collect()
+            }
+            Kind::Input(kind) => {
+                let found = state.inputs.keys().filter(|at| at.1 == kind);
+                found.map(|at| (at.0.clone(), at.2.clone())).collect()
+            }
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether somebody other than us started it, with the reason of an override or without: it carries our stamp, so it was
+/// held, and not our receipt. Told once, when it is first seen so.
+fn started_by_others(before: Option<&TargetFacts>, now: &TargetFacts) -> bool {
+    let past = |t: &TargetFacts| !t.held && t.receipt.is_none() && !t.finished;
+    let stamped = now.marks.creator.is_some();
+    stamped && past(now) && !before.is_some_and(past)
+}
+
+pub(super) fn name_of(object: &DynamicObject) -> Name {
+    (object.metadata.namespace.clone().unwrap_or_default(), object.metadata.name.clone().unwrap_or_default())
+}
+
+fn at_of(kind: TargetKind, object: &DynamicObject) -> At {
+    let (namespace, name) = name_of(object);
+    (namespace, kind, name)
+}
+
+#[cfg(test)]
+mod tests;

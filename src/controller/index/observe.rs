@@ -1,0 +1,173 @@
+//! All that one decision rests on, held together.
+
+use crate::admission::GateView;
+use crate::api::{State as RequestState, TargetKind};
+use crate::binding::{InputRef, InputState, Keyring};
+use crate::controller::index::state::{At, Request};
+use crate::controller::index::{Index, Key};
+use crate::lifecycle::{
+    BrokenRequest, Claim, Contender, Gate, Held, NamespaceFacts, Observed, RequestFacts, Target, TargetFacts, claim,
+};
+use crate::policy::PolicySet;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What one request's next step is decided from.
+pub struct Observation {
+    /// The request.
+    pub request: Arc<RequestFacts>,
+    target: Option<(Arc<TargetFacts>, Claim)>,
+    policies: Arc<PolicySet>,
+    policies_version: i64,
+    targets_version: i64,
+    inputs: Vec<(InputRef, InputState)>,
+    inputs_version: i64,
+    namespace: Option<Arc<NamespaceFacts>>,
+}
+
+/// What becomes of a Job or Pod in a gated namespace is decided from this.
+pub struct HeldObservation {
+    /// The Job or Pod.
+    pub target: Arc<TargetFacts>,
+    /// Its namespace.
+    pub namespace: Arc<NamespaceFacts>,
+    requests: Vec<Contender>,
+    inputs: Vec<(InputRef, InputState)>,
+    waiting: usize,
+    policies: Arc<PolicySet>,
+}
+
+impl Observation {
+    /// As the decision takes it.
+    pub fn observed<'a>(
+        &'a self,
+        key: &'a Keyring,
+        fresh: bool,
+        refused: Option<&'a str>,
+        now: Timestamp,
+    ) -> Observed<'a> {
+        let target = match (&self.request.spec.target, &self.target) {
+            (None, _) => Target::None,
+            (Some(_), None) => Target::Missing,
+            (Some(_), Some((target, claim))) => Target::Found(target, claim.clone()),
+        };
+        Observed {
+            request: &self.request,
+            target,
+            policies: &self.policies,
+            policies_version: self.policies_version,
+            targets_version: self.targets_version,
+            inputs: &self.inputs,
+            inputs_version: self.inputs_version,
+            namespace: self.namespace.as_deref(),
+            fresh,
+            refused,
+            key,
+            now,
+        }
+    }
+}
+
+impl HeldObservation {
+    /// As the decision takes it.
+    pub fn held<'a>(&'a self, key: &'a Keyring, fresh: bool, now: Timestamp) -> Held<'a> {
+        Held {
+            target: &self.target,
+            namespace: &self.namespace,
+            policies: &self.policies,
+            requests: &self.requests,
+            inputs: &self.inputs,
+            waiting: self.waiting,
+            fresh,
+            key,
+            now,
+        }
+    }
+}
+
+impl Index {
+    /// What is known for one request; none where it is gone or cannot be read.
+    pub fn observe(&self, namespace: &str, name: &str) -> Option<Observation> {
+        let known = |kind| self.reads(kind);
+        let state = self.read();
+        let Request::Read(request) = state.requests.get(&(namespace.into(), name.into()))? else { return None };
+        let facts = state.namespaces.get(namespace).cloned();
+        let gate = facts.as_ref().map_or(Gate::Off, |n| n.gate);
+        let kind = request.spec.target.as_ref().map_or(TargetKind::Job, |t| t.kind);
+        let target = request.spec.target.as_ref().and_then(|target| {
+            let at: At = (namespace.to_string(), target.kind, target.name.clone());
+            let found = state.targets.get(&at)?.clone();
+            let whose = claim(&Contender::of(request), &found, &state.contenders(&at), gate);
+            Some((found, whose))
+        });
+        Some(Observation {
+            request: request.clone(),
+            policies: state.policy_set.clone(),
+            policies_version: state.policies_version,
+            targets_version: state.targets_version(kind),
+            inputs: target.as_ref().map(|(t, _)| state.inputs_of(t, known)).unwrap_or_default(),
+            inputs_version: state.inputs_version,
+            target,
+            namespace: facts,
+        })
+    }
+
+    /// What is known for one Job or Pod; none where it, or its namespace, is not known.
+    pub fn observe_held(&self, namespace: &str, kind: TargetKind, name: &str) -> Option<HeldObservation> {
+        let state = self.read();
+        let at: At = (namespace.to_string(), kind, name.to_string());
+        let target = state.targets.get(&at)?.clone();
+        Some(HeldObservation {
+            requests: state.contenders(&at),
+            inputs: state.inputs_of(&target, |kind| self.reads(kind)),
+            waiting: state.waiting_before(&target),
+            namespace: state.namespaces.get(namespace)?.clone(),
+            policies: state.policy_set.clone(),
+            target,
+        })
+    }
+
+    /// A request that cannot be read and that is to be let go.
+    pub fn letting_go(&self, namespace: &str, name: &str) -> Option<BrokenRequest> {
+        match self.read().requests.get(&(namespace.into(), name.into()))? {
+            Request::Broken(broken) => Some(broken.clone()).filter(|b| b.letting_go.is_some()),
+            Request::Read(_) => None,
+        }
+    }
+
+    /// The request that speaks for a Job, and where it stands.
+    fn speaker(&self, namespace: &str, job: &str) -> Option<(String, RequestState)> {
+        let state = self.read();
+        let at: At = (namespace.to_string(), TargetKind::Job, job.to_string());
+        let target = state.targets.get(&at)?;
+        let gate = state.namespaces.get(namespace).map_or(Gate::Off, |n| n.gate);
+        let mut requests = state.contenders(&at);
+        requests.retain(|r| r.bound_to(target) || r.may_speak_for(target, gate));
+        requests.sort_by_key(|r| (!r.bound_to(target), r.created));
+        requests.into_iter().next().map(|r| (r.name, r.state))
+    }
+
+    /// Every unfinished request, and everything that is held without one.
+    pub(in crate::controller) fn everything_open(&self) -> Vec<Key> {
+        let state = self.read();
+        let mut keys = state.unfinished(|_| true);
+        keys.extend(state.gated(|_| true));
+        keys
+    }
+}
+
+/// Admission asks the same index, so that no verdict waits for the API server.
+impl GateView for Index {
+    fn policies(&self) -> Option<Arc<PolicySet>> {
+        self.is_complete().then(|| self.read().policy_set.clone())
+    }
+
+    fn namespace(&self, name: &str) -> Option<Arc<BTreeMap<String, String>>> {
+        self.read().namespaces.get(name).map(|n| n.labels.clone())
+    }
+
+    fn speaks_for(&self, namespace: &str, job: &str) -> Option<(String, String)> {
+        self.speaker(namespace, job).map(|(name, state)| (name, state.as_str().into()))
+    }
+}

@@ -1,0 +1,193 @@
+//! What stands on a gated Job or Pod: who made it, as admission stamped it, and what they say of it.
+
+use crate::api::{Requester, names};
+use crate::binding::{InputRef, images_without_digest, references, unheld};
+use crate::lifecycle::claims::{BadClaim, Claims};
+use kube::core::DynamicObject;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// `spec.managedBy` of a Job that Kubernetes' own controller runs.
+const JOB_CONTROLLER: &str = "kubernetes.io/job-controller";
+/// Label by which Kueue takes a Job into a queue, and drives its `suspend`.
+const QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// Who makes the Jobs of CronJobs; the second name is the one all controllers share where they have none of their own.
+const CRON_JOB_CONTROLLERS: [&str; 2] =
+    ["system:serviceaccount:kube-system:cronjob-controller", "system:kube-controller-manager"];
+/// Most authors that are kept. Admission stamps two at most; more are a creator's own, and only ever exclude somebody.
+const MOST_AUTHORS: usize = 8;
+/// Longest username that is kept.
+const LONGEST_NAME: usize = 512;
+
+/// Annotations and fields that tell whose a Job or Pod is.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// Who created it; none where nobody was stamped.
+    pub creator: Option<Requester>,
+    /// Who wrote the CronJob it was made from.
+    pub authors: Vec<String>,
+    /// What the creator claims.
+    pub claims: Claims,
+    /// The claim that cannot be read, if there is one: then nothing is allowed on claims that might be missing.
+    pub bad_claim: Option<BadClaim>,
+    /// The service account it runs as.
+    pub service_account: String,
+    /// Another controller that starts and stops it.
+    pub shared_with: Option<String>,
+    /// The CronJob that made it: uid and name. By its creator, since anybody can name an owner: whoever forged one could
+    /// use up the places of Jobs that wait, or have Jobs deleted.
+    pub cron_job: Option<(String, String)>,
+    /// Who started it past the gate.
+    pub overridden: Option<Override>,
+    /// The ConfigMaps and Secrets it reads.
+    pub inputs: Vec<InputRef>,
+    /// Its images that are not named by digest.
+    pub unpinned: Vec<String>,
+    /// What else it reads that nobody can hold: a word and a detail each.
+    pub unheld: Vec<(&'static str, String)>,
+}
+
+/// Somebody with the verb `override` started it without approval.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Override {
+    /// Who.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: String,
+}
+
+impl Marks {
+    /// Reads the marks of a stored object with that pod spec.
+    pub fn read(object: &DynamicObject, pod: Option<&Value>) -> Self {
+        let annotations = object.metadata.annotations.as_ref().unwrap_or(const { &BTreeMap::new() });
+        let get = |name: &str| annotations.get(name).cloned();
+        let claims = read_claims(annotations);
+        let pod_spec = pod.unwrap_or(&Value::Null);
+        let account = pod.and_then(|p| p.get("serviceAccountName")).and_then(Value::as_str).filter(|a| !a.is_empty());
+        Self {
+            creator: creator(annotations),
+            authors: get(names::AUTHORED_BY).map(|text| authors(&text)).unwrap_or_default(),
+            claims: claims.as_ref().cloned().unwrap_or_default(),
+            bad_claim: claims.err(),
+            service_account: account.unwrap_or("default").into(),
+            shared_with: shared_with(object),
+            cron_job: cron_job(object).filter(|_| by_cron_jobs(annotations)),
+            overridden: get(names::OVERRIDE_REASON)
+                .zip(get(names::OVERRIDDEN_BY))
+                .map(|(reason, by)| Override { by, reason }),
+            inputs: references(pod_spec),
+            unpinned: images_without_digest(pod_spec),
+            unheld: unheld(pod_spec),
+        }
+    }
+
+    /// Everyone who has a part in what runs: its creator, the authors of its CronJob, and the service account that it runs
+    /// as. Sorted.
+    pub fn parties(&self, namespace: &str) -> Vec<String> {
+        let mut parties: BTreeSet<String> = self.authors.iter().cloned().collect();
+        parties.extend(self.creator.as_ref().map(|c| c.username.clone()));
+        parties.insert(format!("system:serviceaccount:{namespace}:{}", self.service_account));
+        parties.into_iter().collect()
+    }
+}
+
+fn read_claims(annotations: &BTreeMap<String, String>) -> Result<Claims, BadClaim> {
+    let claimed = [names::REQUEST, names::REASON, names::RISK_TAGS, names::REQUESTED_BY];
+    let found =
+        claimed.into_iter().filter_map(|key| Some((key.to_string(), Value::from(annotations.get(key)?.as_str()))));
+    Claims::read(&Value::Object(found.collect()))
+}
+
+fn creator(annotations: &BTreeMap<String, String>) -> Option<Requester> {
+    let username = annotations.get(names::CREATED_BY).filter(|name| (1..=LONGEST_NAME).contains(&name.len()))?.clone();
+    let uid = annotations.get(names::CREATED_BY_UID).filter(|uid| !uid.is_empty()).cloned();
+    let groups = annotations.get(names::CREATED_BY_GROUPS).map(|text| lines(text)).unwrap_or_default();
+    Some(Requester { username, uid, groups })
+}
+
+fn authors(text: &str) -> Vec<String> {
+    lines(text).into_iter().filter(|name| name.len() <= LONGEST_NAME).take(MOST_AUTHORS).collect()
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.split('\n').filter(|line| !line.is_empty()).map(String::from).collect()
+}
+
+fn shared_with(object: &DynamicObject) -> Option<String> {
+    let managed_by = object.data.pointer("/spec/managedBy").and_then(Value::as_str).filter(|by| *by != JOB_CONTROLLER);
+    if let Some(by) = managed_by {
+        return Some(format!("spec.managedBy gives it to {by}"));
+    }
+    let queue = object.metadata.labels.as_ref()?.get(QUEUE)?;
+    Some(format!("the label {QUEUE} puts it into the queue {queue}"))
+}
+
+fn by_cron_jobs(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(names::CREATED_BY).is_some_and(|by| CRON_JOB_CONTROLLERS.contains(&by.as_str()))
+}
+
+fn cron_job(object: &DynamicObject) -> Option<(String, String)> {
+    let owner = object.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true))?;
+    let cron = owner.kind == "CronJob" && owner.api_version.starts_with("batch/");
+    cron.then(|| (owner.uid.clone(), owner.name.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(annotations: Value) -> DynamicObject {
+        serde_json::from_value(json!({"apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "j", "annotations": annotations}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn groups_stand_one_a_line() {
+        let marks = Marks::read(
+            &object(
+                json!({names::CREATED_BY: "alice", names::CREATED_BY_UID: "", names::CREATED_BY_GROUPS: "sre\nsystem:authenticated"}),
+            ),
+            None,
+        );
+        let creator = marks.creator.unwrap();
+        assert_eq!((creator.username.as_str(), creator.uid), ("alice", None));
+        assert_eq!(creator.groups, ["sre", "system:authenticated"]);
+        assert!(Marks::read(&object(json!({names::CREATED_BY_GROUPS: "sre"})), None).creator.is_none());
+    }
+
+    #[test]
+    fn claims_are_read_or_named_as_malformed() {
+        let marks = |annotations| Marks::read(&object(annotations), None);
+        assert_eq!(marks(json!({names::RISK_TAGS: "write,prod,write"})).claims.risk_tags, ["write", "prod"]);
+        for (name, bad) in
+            [(names::RISK_TAGS, "Prod"), (names::RISK_TAGS, ""), (names::REQUESTED_BY, "a b"), (names::REASON, "")]
+        {
+            assert_eq!(marks(json!({name: bad})).bad_claim.map(|b| b.key), Some(name), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn everyone_with_a_part_in_it_is_a_party() {
+        let marks = Marks::read(
+            &object(json!({names::CREATED_BY: "bob", names::AUTHORED_BY: "alice\nbob"})),
+            Some(&json!({"serviceAccountName": "deployer"})),
+        );
+        assert_eq!(marks.parties("payments"), ["alice", "bob", "system:serviceaccount:payments:deployer"]);
+    }
+
+    #[test]
+    fn another_hand_on_suspend_is_seen() {
+        let job = |metadata: Value, spec: Value| {
+            let object: DynamicObject = serde_json::from_value(
+                json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": spec}),
+            )
+            .unwrap();
+            Marks::read(&object, None).shared_with
+        };
+        assert!(job(json!({"labels": {QUEUE: "team"}}), json!({})).is_some());
+        assert!(job(json!({}), json!({"managedBy": "example.com/other"})).is_some());
+        assert_eq!(job(json!({}), json!({"managedBy": JOB_CONTROLLER})), None);
+    }
+}

@@ -1,0 +1,9 @@
+//! What the operator tells of itself to whoever watches it: metrics and probes, over plain HTTP.
+//!
+//! Knows no Kubernetes and none of the other rooms; they hold its handles.
+
+mod metrics;
+mod server;
+
+pub use metrics::{Metrics, Warned};
+pub use server::{Telemetry, router, serve};

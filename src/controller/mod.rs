@@ -10,10 +10,12 @@ mod index;
 mod keys;
 mod queue;
 mod reconcile;
+mod settings;
 pub(crate) mod watch;
 
 pub(crate) use error::call;
 pub use error::{Class, Error};
 pub use index::{HeldObservation, Index, Key, Observation};
 pub use keys::load_or_create;
-pub use reconcile::{Controller, Hooks, ReadSecrets, Settings, run};
+pub use reconcile::{Controller, run};
+pub use settings::{Hooks, ReadSecrets, Settings};

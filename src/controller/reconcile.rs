@@ -7,6 +7,7 @@ use crate::controller::error::{Class, Error};
 use crate::controller::events::{Teller, teller};
 use crate::controller::index::{Index, Key, Kind, name_of};
 use crate::controller::queue::{Queue, Timers, run_timers};
+use crate::controller::settings::{Hooks, ReadSecrets, Settings};
 use crate::controller::watch::{Change, Pulse, Scope, follow};
 use crate::lifecycle::{Gate, Note, Plan, Step, plan, plan_gate, plan_policy, version};
 use jiff::Timestamp;
@@ -26,54 +27,6 @@ const WORKERS: usize = 32;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
 /// How often every unfinished request is looked at though nothing happened, from memory.
 const RESYNC: Duration = Duration::from_secs(300);
-/// The kinds that are always watched.
-const KINDS: [Kind; 6] = [
-    Kind::Policy,
-    Kind::Namespace,
-    Kind::Target(TargetKind::Job),
-    Kind::Target(TargetKind::Pod),
-    Kind::Input(InputKind::ConfigMap),
-    Kind::Request,
-];
-
-/// How much the operator reads of Secrets that Jobs use. More takes more rights.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum ReadSecrets {
-    /// Nothing: requests say that what stands in a Secret may change.
-    #[default]
-    None,
-    /// Metadata: any write to a Secret is seen, whatever it changes.
-    Metadata,
-    /// Content, as a keyed hash.
-    Content,
-}
-
-/// What [`run`] needs.
-pub struct Settings {
-    /// Asks the API server as the operator.
-    pub client: Client,
-    /// The operator's namespace.
-    pub namespace: String,
-    /// Which operator this is, for Events.
-    pub instance: String,
-    /// What is known; admission may ask the same one.
-    pub index: Arc<Index>,
-    /// Checks seals, signs receipts.
-    pub key: Arc<Keyring>,
-    /// How much to read of Secrets.
-    pub secrets: ReadSecrets,
-    /// Told what concerns more than one request.
-    pub hooks: Arc<dyn Hooks>,
-}
-
-/// Told what concerns more than one request. Must not block.
-pub trait Hooks: Send + Sync {
-    /// Somebody started a held Job or Pod past the gate.
-    fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str);
-    /// A Job in a namespace that only warns would have been held or denied, for that reason.
-    fn warned(&self, reason: &str);
-}
-
 /// The parts that work together.
 pub struct Controller {
     key: Arc<Keyring>,
@@ -109,7 +62,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         queue,
         writer: Writer::new(client.clone(), namespace),
         teller,
-        kinds: kinds(secrets).into_iter().map(|kind| (kind, Pulse::new())).collect(),
+        kinds: secrets.kinds().into_iter().map(|kind| (kind, Pulse::new())).collect(),
         secrets,
         hooks,
         troubles: Mutex::default(),
@@ -135,11 +88,6 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         tasks.spawn(async move { controller.work().await });
     }
     describe(tasks.join_next().await)
-}
-
-fn kinds(secrets: ReadSecrets) -> Vec<Kind> {
-    let secrets = (secrets != ReadSecrets::None).then_some(Kind::Input(InputKind::Secret));
-    KINDS.into_iter().chain(secrets).collect()
 }
 
 fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> String {

@@ -112,7 +112,7 @@ impl Evaluation {
         // Only there does a guard keep what is locked.
         let gated = o.namespace.is_some_and(|n| n.gate == Gate::Enforce);
         if let Target::Found(target, _) = &o.target
-            && let Some((reason, text)) = obstacles(&self.outcome, o.inputs, &target.marks.unpinned, gated)
+            && let Some((reason, text)) = obstacles(&self.outcome, o.inputs, &target.reads.unpinned, gated)
         {
             return Some(problem(reason, text));
         }
@@ -163,7 +163,7 @@ fn scope(o: &Observed<'_>) -> Vec<ScopeEntry> {
         detail: Some(detail),
     };
     let target = match &o.target {
-        Target::Found(target, _) => target.marks.unheld.clone(),
+        Target::Found(target, _) => target.reads.unheld.clone(),
         _ => vec![],
     };
     let unread = o.inputs.iter().filter(|(_, state)| *state == InputState::Unknown);

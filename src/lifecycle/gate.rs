@@ -159,7 +159,7 @@ fn allowed(o: &Held<'_>, outcome: &Outcome) -> bool {
         && outcome.not_ready.is_empty()
         && o.target.marks.bad_claim.is_none()
         && beyond_release(o.target).is_none()
-        && obstacles(outcome, o.inputs, &o.target.marks.unpinned, true).is_none()
+        && obstacles(outcome, o.inputs, &o.target.reads.unpinned, true).is_none()
 }
 
 /// Starts it on policy's word: one write, beside keeping a snapshot that is not kept yet.

@@ -39,12 +39,24 @@ pub struct Marks {
     pub cron_job: Option<(String, String)>,
     /// Who started it past the gate.
     pub overridden: Option<Override>,
-    /// The ConfigMaps and Secrets it reads.
+}
+
+/// What a pod spec reads.
+#[derive(Clone, Debug, Default)]
+pub struct Reads {
+    /// ConfigMaps and Secrets.
     pub inputs: Vec<InputRef>,
-    /// Its images that are not named by digest.
+    /// Images that are not named by digest.
     pub unpinned: Vec<String>,
     /// What else it reads that nobody can hold: a word and a detail each.
     pub unheld: Vec<(&'static str, String)>,
+}
+
+impl Reads {
+    /// Everything that a pod spec refers to.
+    pub fn of(pod_spec: &Value) -> Self {
+        Self { inputs: references(pod_spec), unpinned: images_without_digest(pod_spec), unheld: unheld(pod_spec) }
+    }
 }
 
 /// Somebody with the verb `override` started it without approval.
@@ -62,7 +74,6 @@ impl Marks {
         let annotations = object.metadata.annotations.as_ref().unwrap_or(const { &BTreeMap::new() });
         let get = |name: &str| annotations.get(name).cloned();
         let claims = read_claims(annotations);
-        let pod_spec = pod.unwrap_or(&Value::Null);
         let account = pod.and_then(|p| p.get("serviceAccountName")).and_then(Value::as_str).filter(|a| !a.is_empty());
         Self {
             creator: creator(annotations),
@@ -75,9 +86,6 @@ impl Marks {
             overridden: get(names::OVERRIDE_REASON)
                 .zip(get(names::OVERRIDDEN_BY))
                 .map(|(reason, by)| Override { by, reason }),
-            inputs: references(pod_spec),
-            unpinned: images_without_digest(pod_spec),
-            unheld: unheld(pod_spec),
         }
     }
 

@@ -22,7 +22,7 @@ pub use claim::{Claim, Contender, claim};
 pub use facts::{BrokenRequest, Gate, NamespaceFacts, RequestFacts, version};
 pub use gate::{Held, MOST_WAITING, plan_gate};
 pub use inputs::obstacles;
-pub use marks::{Marks, Override};
+pub use marks::{Marks, Override, Reads};
 pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
 pub use policy::{PolicyFacts, plan_policy};
 pub use target::TargetFacts;

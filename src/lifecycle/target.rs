@@ -3,10 +3,11 @@
 use crate::api::status::JobBounds;
 use crate::api::{TargetKind, names};
 use crate::binding::{Keyring, Receipt, pod_work_hash, work_hash};
-use crate::lifecycle::{Marks, version};
+use crate::lifecycle::{Marks, Reads, version};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// A Job or a held Pod.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct TargetFacts {
     pub closed: Option<String>,
     /// Who made it, and what they say of it.
     pub marks: Marks,
+    /// What it reads; kept while it is held.
+    pub reads: Arc<Reads>,
 }
 
 impl TargetFacts {
@@ -69,6 +72,7 @@ impl TargetFacts {
         let spec = object.data.get("spec").unwrap_or(&Value::Null);
         let template = spec.pointer("/template/metadata").and_then(Value::as_object);
         let annotations = template.and_then(|m| m.get("annotations")).and_then(Value::as_object);
+        let held = spec.get("suspend").and_then(Value::as_bool).unwrap_or(false);
         let same_spec = before.filter(|b| {
             Some(&b.uid) == metadata.uid.as_ref() && b.generation.is_some() && b.generation == metadata.generation
         });
@@ -86,7 +90,12 @@ impl TargetFacts {
                 backoff_limit: small(spec, "backoffLimit"),
                 parallelism: small(spec, "parallelism"),
             },
-            held: spec.get("suspend").and_then(Value::as_bool).unwrap_or(false),
+            held,
+            reads: match same_spec {
+                _ if !held => Arc::default(),
+                Some(before) => before.reads.clone(),
+                None => Arc::new(Reads::of(spec.pointer("/template/spec").unwrap_or(&Value::Null))),
+            },
             started: object.data.pointer("/status/startTime").is_some_and(|t| !t.is_null()),
             finished: finished(object),
             noticed: object.data.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|c| !c.is_empty()),
@@ -113,6 +122,7 @@ impl TargetFacts {
                 ..JobBounds::default()
             },
             held: gate.is_some(),
+            reads: if gate.is_some() { Arc::new(Reads::of(spec)) } else { Arc::default() },
             gate,
             started: spec.get("nodeName").is_some_and(|node| !node.is_null()),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
@@ -145,6 +155,7 @@ impl TargetFacts {
             receipt: None,
             closed,
             marks,
+            reads: Arc::default(),
         }
     }
 

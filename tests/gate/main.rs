@@ -82,8 +82,7 @@ cases!(stopped {
         an_overridden_job_keeps_its_bounds_and_each_start_its_reason;
     cronjobs: the_author_is_who_wrote_the_template, nobody_writes_or_removes_an_author,
         jobs_of_a_cron_job_are_held_and_carry_its_author;
-    namespaces: a_gate_is_not_taken_off_without_ungate, a_gated_namespace_is_not_opened_without_ungate,
-        a_gated_namespace_can_be_deleted;
+    namespaces: a_gate_is_not_taken_off_without_ungate, a_gated_namespace_is_not_opened_without_ungate;
 });
 
 // No MutatingAdmissionPolicies, as before Kubernetes 1.36: the operator's webhooks hold and stamp.
@@ -118,7 +117,7 @@ impl Posture {
         let alone = self.alone.lock().await;
         let (cluster, _) = self.shared.get_or_try_init(|| start(hold, operator)).await?;
         let gate = Gate { cluster, _alone: alone };
-        gate.until_in_force().await?;
+        gate.until_held().await?;
         Ok(gate)
     }
 }
@@ -135,6 +134,8 @@ async fn start(hold: &str, attendance: Attendance) -> Result<(ControlPlane, Opti
     let cluster = ControlPlane::start(Options::default()).await?;
     countersign().install_with(&cluster, &["--hold", hold]).await?;
     cluster.admin().kubectl(["apply", "--filename", "-"]).stdin(ROLES).ok().await?;
+    // Before an operator is up: afterwards its webhooks speak first.
+    until_guarded(&cluster).await?;
     if attendance == Attendance::Never {
         return Ok((cluster, None));
     }
@@ -255,42 +256,57 @@ impl Gate {
         Ok(Place { admin: self.admin(), namespace: name.into() })
     }
 
-    /// Waits until every guard refuses, and the holds stamp: each takes effect some time after it is stored.
+    /// Waits until every guard refuses, and the holds stamp. Only where no webhook explains first.
     pub async fn until_in_force(&self) -> Result<()> {
-        let body = json!({"apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": "probe", "labels": {"countersign.dev/gate": "enforce"}}});
-        self.admin().kubectl(["apply", "-f", "-"]).stdin(body.to_string()).ok().await?;
-        let labelled = json!({"countersign.dev/probe": ""});
-        let (mut job, mut cron_job) = (place::job("probe"), place::cron_job("probe"));
-        self.until(&job, |text| text.contains("created-by-uid")).await?;
-        self.until(&cron_job, |text| text.contains("authored-by")).await?;
-        job["metadata"]["labels"] = labelled.clone();
-        cron_job["spec"]["jobTemplate"]["metadata"] = json!({"labels": labelled});
-        for (body, policy) in [(&job, "countersign-jobs"), (&cron_job, "countersign-cronjobs")] {
-            self.until(body, |text| text.contains(&format!("ValidatingAdmissionPolicy '{policy}'"))).await?;
-        }
-        let mut namespace = body;
-        namespace["metadata"]["labels"]["countersign.dev/gate"] = json!("maybe");
-        namespace["metadata"]["name"] = json!("probe-2");
-        self.until(&namespace, |text| text.contains("ValidatingAdmissionPolicy 'countersign-namespaces'")).await
+        until_guarded(self.cluster).await?;
+        self.until_held().await
+    }
+
+    /// Waits until Jobs and CronJobs are stamped, by whatever holds.
+    async fn until_held(&self) -> Result<()> {
+        self.until(&place::job("probe"), |text| text.contains("created-by-uid")).await?;
+        self.until(&place::cron_job("probe"), |text| text.contains("authored-by")).await
     }
 
     /// Waits until a dry run of creating this says what is wanted.
     pub async fn until(&self, body: &Value, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let mut args = vec!["create", "--dry-run=server", "-o", "json", "-f", "-"];
-        if body["kind"] != "Namespace" {
-            args.extend(["-n", "probe"]);
+        until(self.cluster, body, wanted).await
+    }
+}
+
+/// Waits until every guard refuses: each takes effect some time after it is stored.
+async fn until_guarded(cluster: &ControlPlane) -> Result<()> {
+    let body = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "probe", "labels": {"countersign.dev/gate": "enforce"}}});
+    cluster.admin().kubectl(["apply", "-f", "-"]).stdin(body.to_string()).ok().await?;
+    let labelled = json!({"countersign.dev/probe": ""});
+    let (mut job, mut cron_job) = (place::job("probe"), place::cron_job("probe"));
+    job["metadata"]["labels"] = labelled.clone();
+    cron_job["spec"]["jobTemplate"]["metadata"] = json!({"labels": labelled});
+    let mut namespace = body;
+    namespace["metadata"]["labels"]["countersign.dev/gate"] = json!("maybe");
+    namespace["metadata"]["name"] = json!("probe-2");
+    for (body, policy) in [(job, "jobs"), (cron_job, "cronjobs"), (namespace, "namespaces")] {
+        let refused = format!("ValidatingAdmissionPolicy 'countersign-{policy}'");
+        until(cluster, &body, |text| text.contains(&refused)).await?;
+    }
+    Ok(())
+}
+
+async fn until(cluster: &ControlPlane, body: &Value, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let mut args = vec!["create", "--dry-run=server", "-o", "json", "-f", "-"];
+    if body["kind"] != "Namespace" {
+        args.extend(["-n", "probe"]);
+    }
+    let began = Instant::now();
+    loop {
+        let output = cluster.admin().kubectl(args.clone()).stdin(body.to_string()).run().await?;
+        let said = output.stdout + &output.stderr;
+        if wanted(&said) {
+            return Ok(());
         }
-        let began = Instant::now();
-        loop {
-            let output = self.admin().kubectl(args.clone()).stdin(body.to_string()).run().await?;
-            let said = output.stdout + &output.stderr;
-            if wanted(&said) {
-                return Ok(());
-            }
-            ensure!(began.elapsed() < Duration::from_secs(60), "not in force: {said}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        ensure!(began.elapsed() < Duration::from_secs(60), "not in force: {said}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

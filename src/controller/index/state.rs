@@ -146,7 +146,7 @@ impl State {
                 None => InputState::Absent,
             }
         };
-        target.marks.inputs.iter().map(|input| (input.clone(), state(input))).collect()
+        target.reads.inputs.iter().map(|input| (input.clone(), state(input))).collect()
     }
 
     /// What rests on an input.
@@ -155,7 +155,7 @@ impl State {
     }
 
     fn reads(&mut self, at: &At, facts: &TargetFacts) {
-        for input in facts.marks.inputs.iter().filter(|_| facts.held) {
+        for input in facts.reads.inputs.iter().filter(|_| facts.held) {
             let key = (at.0.clone(), input.kind, input.name.clone());
             self.read_by.entry(key).or_default().insert(at.clone());
         }
@@ -163,7 +163,7 @@ impl State {
 
     fn forget_reads(&mut self, at: &At) {
         let Some(facts) = self.targets.get(at).cloned() else { return };
-        for input in &facts.marks.inputs {
+        for input in &facts.reads.inputs {
             let key = (at.0.clone(), input.kind, input.name.clone());
             if let Some(readers) = self.read_by.get_mut(&key) {
                 readers.remove(at);

@@ -126,7 +126,7 @@ impl World {
             }
             None => InputState::Absent,
         };
-        target.iter().flat_map(|t| &t.marks.inputs).map(|input| (input.clone(), state(input))).collect()
+        target.iter().flat_map(|t| &t.reads.inputs).map(|input| (input.clone(), state(input))).collect()
     }
 
     fn policy_set(&self) -> PolicySet {

@@ -1,0 +1,64 @@
+//! What the controller is told at its start.
+
+use crate::api::{InputKind, TargetKind};
+use crate::binding::Keyring;
+use crate::controller::Index;
+use crate::controller::index::Kind;
+use kube::Client;
+use std::sync::Arc;
+
+/// The kinds that are always watched.
+const KINDS: [Kind; 6] = [
+    Kind::Policy,
+    Kind::Namespace,
+    Kind::Target(TargetKind::Job),
+    Kind::Target(TargetKind::Pod),
+    Kind::Input(InputKind::ConfigMap),
+    Kind::Request,
+];
+
+/// How much the operator reads of Secrets that Jobs use. More takes more rights.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ReadSecrets {
+    /// Nothing: requests say that what stands in a Secret may change.
+    #[default]
+    None,
+    /// Metadata: any write to a Secret is seen, whatever it changes.
+    Metadata,
+    /// Content, as a keyed hash.
+    Content,
+}
+
+/// What [`run`](crate::controller::run) needs.
+pub struct Settings {
+    /// Asks the API server as the operator.
+    pub client: Client,
+    /// The operator's namespace.
+    pub namespace: String,
+    /// Which operator this is, for Events.
+    pub instance: String,
+    /// What is known; admission may ask the same one.
+    pub index: Arc<Index>,
+    /// Checks seals, signs receipts.
+    pub key: Arc<Keyring>,
+    /// How much to read of Secrets.
+    pub secrets: ReadSecrets,
+    /// Told what concerns more than one request.
+    pub hooks: Arc<dyn Hooks>,
+}
+
+/// Told what concerns more than one request. Must not block.
+pub trait Hooks: Send + Sync {
+    /// Somebody started a held Job or Pod past the gate.
+    fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str);
+    /// A Job in a namespace that only warns would have been held or denied, for that reason.
+    fn warned(&self, reason: &str);
+}
+
+impl ReadSecrets {
+    /// The kinds to watch.
+    pub(super) fn kinds(self) -> Vec<Kind> {
+        let secrets = (self != Self::None).then_some(Kind::Input(InputKind::Secret));
+        KINDS.into_iter().chain(secrets).collect()
+    }
+}

@@ -70,15 +70,15 @@ fn attacks() -> Vec<Attack> {
 }
 
 /// An operator, and where it tells.
-struct Told {
+pub struct Told {
     admin: Identity,
-    client: Client,
+    pub client: Client,
     address: String,
     operator: Operator,
 }
 
 impl Told {
-    async fn get(&self, path: &str) -> Result<(String, String)> {
+    pub async fn get(&self, path: &str) -> Result<(String, String)> {
         let mut stream = tokio::net::TcpStream::connect(&self.address).await?;
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: operator\r\n\r\n").as_bytes()).await?;
         let mut answer = String::new();
@@ -117,7 +117,7 @@ impl Told {
         Ok(())
     }
 
-    async fn restore(&self, object: &Value) -> Result<()> {
+    pub async fn restore(&self, object: &Value) -> Result<()> {
         let apply = ["apply", "--server-side", "--force-conflicts", "--field-manager=restore", "--filename", "-"];
         let restored = self.admin.kubectl(apply).stdin(object.to_string()).run().await?;
         if !restored.status.success() {
@@ -134,7 +134,7 @@ impl Told {
     }
 }
 
-async fn operator(cluster: &countersign_testbed::ControlPlane) -> Result<Told> {
+pub async fn operator(cluster: &countersign_testbed::ControlPlane) -> Result<Told> {
     let flags = ["--admission-bind=127.0.0.1:0", "--admission-url=https://127.0.0.1:0", "--metrics-bind=127.0.0.1:0"];
     let admin = cluster.admin();
     let client = client(&admin).await?;

@@ -145,3 +145,27 @@ async fn a_secret_that_is_swapped_is_seen_where_the_operator_may_read_secrets() 
     lab.kill();
     lab.start().await
 }
+
+/// What examples/gate shows is what happens.
+#[tokio::test]
+async fn the_examples_are_held_asked_for_and_started() -> Result<()> {
+    let lab = lab().await?;
+    let admin = lab.cluster.admin();
+    let file = |name: &str| format!("{}/examples/gate/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    for name in ["namespace", "policy", "job", "cronjob"] {
+        admin.kubectl(["create", "-f", &file(name)]).ok().await?;
+    }
+    let space = Space::new(lab.cluster, "batch").await?;
+    let asked = space.request_for("rotate-keys").await?;
+    assert_eq!(asked["spec"]["requestedBy"], "workflow.key-rotation");
+    assert_eq!(asked["status"]["summary"]["rule"], "everything");
+    assert!(!space.started("rotate-keys").await?);
+    space.approve(&lab.user("alice", "sre")?, "rotate-keys").await?;
+    space.wait("jobs", "rotate-keys", |j| j["status"]["succeeded"] == 1).await?;
+    let cron_job = space.get("cronjobs", "prune-carts").await?;
+    let author = "/spec/jobTemplate/metadata/annotations/countersign.dev~1authored-by";
+    assert_eq!(cron_job.pointer(author), Some(&json!("admin")));
+    admin.kubectl(["delete", "approvalpolicy", "gated"]).ok().await?;
+    admin.kubectl(["delete", "namespace", "batch", "--wait=false"]).ok().await?;
+    Ok(())
+}

@@ -316,6 +316,10 @@ pub struct BoundAt {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub target: i64,
+    /// The form of the digest: an operator that knows a newer one binds anew, an older one leaves the request alone.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub format: i64,
     /// The newest resource version seen of any ConfigMap, or Secret where they are read; 0 where the target reads none.
     #[serde(default)]
     #[schemars(range(min = 0))]

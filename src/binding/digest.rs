@@ -5,6 +5,10 @@ use crate::api::{Constraints, Requester};
 use crate::binding::{CanonicalError, sha256};
 use serde_json::{Value, json};
 
+/// Counts the forms of the digest: raised whenever the same facts give another digest than before, so that what an earlier
+/// version bound is bound anew instead of waiting for a change that never comes.
+pub const DIGEST_FORMAT: i64 = 1;
+
 /// The target as it is shown: its hash, and the bounds it will run under.
 #[derive(Clone, Copy, Debug)]
 pub struct BoundJob<'a> {

@@ -14,7 +14,7 @@ mod unheld;
 mod work;
 
 pub use canonical::{CanonicalError, canonical, sha256};
-pub use digest::{BoundJob, Shown, ask, digest};
+pub use digest::{BoundJob, DIGEST_FORMAT, Shown, ask, digest};
 pub use inputs::{InputFacts, InputRef, InputState, MAX_INPUTS, bound, references};
 pub use key::{KeyError, Keyring};
 pub use receipt::{Receipt, ReceiptJob, ReceiptRequest};

@@ -261,6 +261,7 @@ fn is_newer(o: &Observed<'_>) -> bool {
         (bound.namespace, now.namespace),
         (bound.target, now.target),
         (bound.inputs, now.inputs),
+        (bound.format, now.format),
     ];
     pairs.iter().all(|(then, now)| now >= then) && pairs.iter().any(|(then, now)| now > then)
 }

@@ -3,7 +3,7 @@
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::status::{BoundAt, BoundTarget, RuleMatch, Summary, TagSource};
 use crate::api::{ApprovalRequestStatus, State, TargetKind};
-use crate::binding::MAX_INPUTS;
+use crate::binding::{DIGEST_FORMAT, MAX_INPUTS};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::message;
 use crate::lifecycle::plan::{Binding, Note, Observed, Plan, Step, Target};
@@ -24,6 +24,7 @@ pub fn bound_at(o: &Observed<'_>) -> BoundAt {
             Target::Found(job, _) => job.version,
             _ => 0,
         },
+        format: DIGEST_FORMAT,
         inputs: if o.inputs.is_empty() { 0 } else { o.inputs_version },
     }
 }

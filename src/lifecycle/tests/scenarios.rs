@@ -231,6 +231,21 @@ fn both_clocks() {
 }
 
 #[test]
+fn what_another_version_bound_is_bound_anew_by_a_newer_one_only() {
+    let bound = |format: i64| {
+        let mut world = World::new("RequireApproval");
+        world.settle();
+        let digest = format!("sha256:{}", "0".repeat(64));
+        world.request["status"]["digest"] = json!(digest);
+        world.request["status"]["boundAt"]["format"] = json!(format);
+        world.settle();
+        (world.digest() == digest, world.reason())
+    };
+    assert_eq!(bound(crate::binding::DIGEST_FORMAT - 1), (false, "Rebound".into()));
+    assert!(bound(crate::binding::DIGEST_FORMAT + 1).0, "an older operator leaves it alone");
+}
+
+#[test]
 fn nothing_is_released_on_old_news() {
     let mut world = World::new("RequireApproval");
     world.settle();

@@ -79,6 +79,40 @@ async fn a_job_made_by_hand_from_a_cron_job_excludes_its_maker_and_the_author() 
     Ok(())
 }
 
+/// A schedule that nobody answers does not pile up Jobs; one that is forged to be its own takes no place and is not deleted.
+#[tokio::test]
+async fn five_jobs_of_a_cron_job_wait_at_most_and_a_forged_one_is_none_of_them() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::gated(cluster, "cron-cap").await?;
+    space.policy(rules()).await?;
+    let created = space.create(&cron_job("nightly", "0 0 1 1 *")).await?;
+    let owned = |name: &str| {
+        let mut job = crate::support::job(name);
+        job["metadata"]["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly",
+            "uid": created["metadata"]["uid"], "controller": true}]);
+        job.to_string()
+    };
+    let create = ["create", "-n", "cron-cap", "-f", "-"];
+    space.triage.kubectl(create).stdin(owned("forged")).ok().await?;
+    let scheduled = [&create[..], &["--as=system:serviceaccount:kube-system:cronjob-controller"]].concat();
+    for n in 1..=6 {
+        space.admin.kubectl(scheduled.clone()).stdin(owned(&format!("run-{n}"))).ok().await?;
+        // Creation times are whole seconds: who came first must be told apart.
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    }
+    space.wait_for_event("run-6", "TooManyWaiting").await?;
+    for n in 1..=5 {
+        space.request_for(&format!("run-{n}")).await?;
+    }
+    space.request_for("forged").await?;
+    let gone = std::time::Instant::now();
+    while space.api("jobs").get_opt("run-6").await?.is_some() {
+        anyhow::ensure!(gone.elapsed().as_secs() < 20, "the sixth stays");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
 /// The name of a Job of that CronJob, other than `but`, once there is one. A schedule takes a minute.
 async fn job_of(space: &Space, cron_job: &str, but: Option<&str>) -> Result<String> {
     let began = std::time::Instant::now();

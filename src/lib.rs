@@ -3,7 +3,8 @@
 //! The rooms, from pure to effectful: [`api`] (types), [`policy`] (which rules match, and what they say together),
 //! [`binding`] (hashes, seals, receipts), [`review`] (who may decide, and what all reviews amount to), [`lifecycle`] (from
 //! observed facts to the writes to make); then [`controller`] (watch, apply), [`admission`] (pure verdicts, and the server
-//! that carries them) and [`cli`]. The pure ones know no client, clock, environment or runtime.
+//! that carries them), [`integrity`] (whether what holds the gate still stands), [`telemetry`] (metrics and readiness) and
+//! [`cli`]. The pure ones know no client, clock, environment or runtime.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -15,21 +15,3 @@ pub trait GateView: Send + Sync {
     /// The request that speaks for a Job and the request's state, if there is one: it explains why the Job is held.
     fn speaks_for(&self, namespace: &str, job: &str) -> Option<(String, String)>;
 }
-
-/// A view of nothing: whatever rests on policy is refused until a real one takes its place.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoView;
-
-impl GateView for NoView {
-    fn policies(&self) -> Option<Arc<PolicySet>> {
-        None
-    }
-
-    fn namespace(&self, _name: &str) -> Option<Arc<BTreeMap<String, String>>> {
-        None
-    }
-
-    fn speaks_for(&self, _namespace: &str, _job: &str) -> Option<(String, String)> {
-        None
-    }
-}

@@ -23,7 +23,7 @@ pub mod tls;
 mod verdict;
 mod wire;
 
-pub use gate::{GateView, NoView};
+pub use gate::GateView;
 pub use standing::Context as HoldContext;
 pub use verdict::{Answer, Caller, Refusal, Verdict};
 pub use wire::{Context, NotAReview, advise, respond};

@@ -50,8 +50,8 @@ struct Trouble {
     refused: Option<String>,
 }
 
-/// Runs the controller of the operator that lives in `namespace` until one of its tasks ends, which is an error: a
-/// process that goes on without one would look alive and do nothing. Calls `ready` once everything is known.
+/// Runs the controller until one of its tasks ends, which is an error: a process that goes on without one would look alive
+/// and do nothing. Calls `ready` once everything is known.
 pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> String {
     let Settings { client, namespace, instance, index, key, secrets, hooks } = settings;
     let (queue, timers) = Queue::new();

@@ -79,6 +79,44 @@ shared_tests![
     inputs::whoever_may_ungate_may_unlock,
 ];
 
+/// The operator was up, and is dead: its webhooks are registered, and nobody answers.
+mod stopped {
+    use super::{
+        ControlPlane, OnceCell, Options, Result, controllers, exec, gated, inputs, jobs, pods, running, support,
+    };
+
+    async fn control_plane() -> Result<&'static ControlPlane> {
+        static STOPPED: OnceCell<ControlPlane> = OnceCell::const_new();
+        let start = || async {
+            let cluster = gated(Options::default()).await?;
+            support::countersign().start(&cluster).await?.kill();
+            anyhow::Ok(cluster)
+        };
+        STOPPED.get_or_try_init(start).await
+    }
+
+    macro_rules! tests {
+        ($($module:ident :: $name:ident),* $(,)?) => {$(
+            #[tokio::test]
+            async fn $name() -> Result<()> {
+                let _guard = super::ALONE.read().await;
+                $module::$name(control_plane().await?).await
+            }
+        )*};
+    }
+
+    tests![
+        pods::a_pod_is_held_whoever_creates_it_and_however,
+        pods::a_held_pod_stays_held,
+        pods::an_override_takes_the_verb_and_a_reason_and_nothing_else,
+        running::a_running_pod_keeps_its_images_and_our_annotations,
+        jobs::a_jobs_pods_run_untouched,
+        controllers::workload_controllers_are_refused,
+        exec::nobody_steps_into_a_pod,
+        inputs::a_locked_input_stays_as_it_is,
+    ];
+}
+
 #[tokio::test]
 async fn without_the_mutation_nothing_unheld_gets_in() -> Result<()> {
     let _guard = ALONE.write().await;

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use countersign::admission;
 use countersign::api::Requester;
 use countersign::binding::Keyring;
+use countersign::lifecycle::Surroundings;
 use countersign::policy::{DerivedTag, Facts, PolicySet, compile, evaluate};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -30,7 +31,8 @@ struct Admission {
 impl Admission {
     /// The one place that knows how admission is asked.
     fn respond(&self, body: &[u8]) -> Result<Value> {
-        let context = admission::Context { key: &self.key, view: self, now: Timestamp::UNIX_EPOCH };
+        let now = Timestamp::UNIX_EPOCH;
+        let context = admission::Context { key: &self.key, view: self, authorized: &[], now };
         Ok(admission::respond(body, &context)?)
     }
 }
@@ -42,6 +44,10 @@ impl admission::GateView for Admission {
 
     fn namespace(&self, _name: &str) -> Option<Arc<BTreeMap<String, String>>> {
         Some(self.labels.clone())
+    }
+
+    fn surroundings(&self, _: &str, _: &str, _: &BTreeMap<String, String>) -> Surroundings {
+        Surroundings::default()
     }
 
     fn speaks_for(&self, _namespace: &str, _job: &str) -> Option<(String, String)> {
@@ -92,7 +98,7 @@ fn policies(count: usize, rules: usize) -> Result<PolicySet> {
             "match": {"namespaceSelector": selector},
             "rules": (0..rules).map(rule).collect::<Vec<_>>(),
         });
-        let compiled = compile(&format!("policy-{number:04}"), &spec);
+        let compiled = compile(&format!("policy-{number:04}"), &spec, None);
         ensure!(compiled.is_ok(), "a policy of the benchmark does not compile: {:?}", compiled.err());
         set.ready.extend(compiled.into_iter().map(Arc::new));
     }
@@ -124,7 +130,8 @@ struct Asked {
 
 impl Default for Asked {
     fn default() -> Self {
-        let derived = DerivedTag { tag: "secrets".into(), policy: None, detail: "env from Secret db".into() };
+        let derived =
+            DerivedTag { tag: "secrets".into(), policy: None, detail: "env from Secret db".into(), advisory: false };
         Self {
             declared: ["prod", "write"].map(String::from).to_vec(),
             derived: vec![derived],
@@ -146,6 +153,10 @@ impl Asked {
             derived_tags: &self.derived,
             requester: &self.requester,
             namespace_labels: &self.labels,
+            claims: &Value::Null,
+            namespace: "payments",
+            object: None,
+            asked: Timestamp::UNIX_EPOCH,
         }
     }
 }

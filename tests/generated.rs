@@ -111,7 +111,7 @@ fn the_example_policies_compile() -> Result<()> {
             assert_eq!(document["apiVersion"], names::API_VERSION, "{name}");
             assert_eq!(document["kind"], "ApprovalPolicy", "{name}");
             assert_eq!(path.file_stem().and_then(|stem| stem.to_str()), Some(name.as_str()), "a file is named like it");
-            if let Err(broken) = compile(&name, &document["spec"]) {
+            if let Err(broken) = compile(&name, &document["spec"], None) {
                 bail!("{}: {}", path.display(), broken.error);
             }
         }
@@ -158,7 +158,10 @@ fn every_link_between_documents_leads_somewhere() -> Result<()> {
         let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
         for link in links.filter(|link| !link.starts_with("https://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let there = page.parent().context("a page is in a directory")?.join(file);
+            let there = match file {
+                "" => page.clone(),
+                file => page.parent().context("a page is in a directory")?.join(file),
+            };
             ensure!(there.exists(), "{}: nothing at {link}", page.display());
             let headings = if anchor.is_empty() { String::new() } else { fs::read_to_string(&there)? };
             let named = |line: &str| line.starts_with('#') && slug(line) == anchor;
@@ -191,5 +194,30 @@ fn every_test_that_a_document_names_is_there() -> Result<()> {
         }
     }
     ensure!(seen > 20, "only {seen} tests are named");
+    Ok(())
+}
+
+/// The YAML of every fenced block in a page that holds a policy.
+fn policies_in(page: &str) -> Vec<&str> {
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    blocks.filter(|block| block.contains("kind: ApprovalPolicy")).collect()
+}
+
+#[test]
+fn every_policy_in_the_docs_compiles() -> Result<()> {
+    let pages = files("docs", "md")?.into_iter().chain([root().join("README.md")]);
+    let mut found = 0;
+    for path in pages {
+        let page = fs::read_to_string(&path)?;
+        for block in policies_in(&page) {
+            let policy: Value = serde_yaml::from_str(block).with_context(|| path.display().to_string())?;
+            let name = policy["metadata"]["name"].as_str().context("a policy without a name")?;
+            if let Err(broken) = compile(name, &policy["spec"], None) {
+                bail!("{}: {name}: {}", path.display(), broken.error);
+            }
+            found += 1;
+        }
+    }
+    ensure!(found >= 5, "only {found} policies were found in the docs");
     Ok(())
 }

@@ -34,11 +34,16 @@ pub(super) fn stamps(caller: &Caller) -> Result<[(&'static str, String); 3], Ref
 
 /// Refuses a username that does not fit on one line of an annotation.
 pub(super) fn encodable_name(username: &str) -> Result<(), Refusal> {
+    one_line(username).or_else(refuse)
+}
+
+/// Whether a username fits on one line of an annotation, or why not.
+pub(super) fn one_line(username: &str) -> Result<(), String> {
     if username.is_empty() {
-        return refuse("the API server named no caller");
+        return Err("the API server named no caller".into());
     }
     if has_break(username) || username.chars().count() > LONGEST_USERNAME {
-        return refuse(format!("your username is longer than {LONGEST_USERNAME} characters or contains a line break"));
+        return Err(format!("your username is longer than {LONGEST_USERNAME} characters or contains a line break"));
     }
     Ok(())
 }

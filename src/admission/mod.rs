@@ -3,10 +3,12 @@
 //!
 //! Verdicts are pure functions of the old object, the new one, the caller and the time ([`request`], [`policy`]), and for
 //! Jobs, CronJobs and Pods of policies and namespace labels ([`job`], [`cronjob`], [`pod`]), which [`GateView`] hands over
-//! from memory. [`server`] carries them over HTTPS, [`registration`] tells the API server where.
+//! from memory. [`server`] carries them over HTTPS, [`registration`] tells the API server where. One question alone goes to
+//! the network, and before a verdict: whom the cluster authorizes to approve ([`deciders`]).
 
 mod creator;
 pub mod cronjob;
+pub mod deciders;
 mod gate;
 mod hold;
 pub mod job;
@@ -26,7 +28,7 @@ mod wire;
 pub use gate::GateView;
 pub use standing::Context as HoldContext;
 pub use verdict::{Answer, Caller, Refusal, Verdict};
-pub use wire::{Context, NotAReview, advise, respond};
+pub use wire::{AdmissionReview, Context, NotAReview, respond};
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,9 @@ pub const PATH: &str = "/admit";
 /// What follows [`PATH`] for namespaces whose gate only warns.
 pub const WARN: &str = "/warn";
 
+/// What follows [`PATH`] for policies that are still to be changed.
+pub const STAMP: &str = "/stamp";
+
 /// Seconds the API server waits for a verdict that it needs. Verdicts take well under a millisecond.
 const TIMEOUT_SECONDS: u32 = 5;
 
@@ -70,7 +73,7 @@ pub async fn serves_mutating_policies(client: &Client) -> kube::Result<bool> {
 
 /// The mutating and the validating configuration, in full.
 pub fn configurations(endpoint: &Endpoint<'_>) -> [Value; 2] {
-    let mut mutating = vec![requests(endpoint), jobs(endpoint), unsuspend(endpoint)];
+    let mut mutating = vec![requests(endpoint), editors(endpoint), jobs(endpoint), unsuspend(endpoint)];
     if endpoint.hold == Hold::Webhook {
         mutating.push(cronjobs(endpoint));
     }
@@ -110,6 +113,17 @@ fn requests(endpoint: &Endpoint<'_>) -> Webhook {
         reinvocation_policy: "Never",
         namespace_selector: json!({}),
         conditions: vec![conditions::not_the_operator(endpoint.operator)],
+    }
+}
+
+/// Stamps who changes a policy. What comes of it is judged once every webhook has changed it: [`policies`].
+fn editors(endpoint: &Endpoint<'_>) -> Webhook {
+    Webhook {
+        name: "editors",
+        path: STAMP,
+        // Another webhook may have changed the spec after this one saw it.
+        reinvocation_policy: "IfNeeded",
+        ..policies(endpoint)
     }
 }
 

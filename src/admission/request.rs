@@ -17,6 +17,8 @@ pub struct Context<'a> {
     pub caller: &'a Caller,
     /// Whether nothing will be stored.
     pub dry_run: bool,
+    /// The policies on which the authorizer granted the caller the verb `approve`, of those that a review asks about.
+    pub authorized: &'a [String],
     /// Seals reviews.
     pub key: &'a Keyring,
     /// The time.
@@ -57,7 +59,7 @@ fn stamp(object: &Value, context: &Context<'_>) -> Result<Vec<Value>, Refusal> {
             format!("you are in {} groups; a requester may be in {MOST_GROUPS} at most", context.caller.groups.len());
         return Err(Refusal::forbidden(text));
     }
-    let Caller { username, uid, groups } = context.caller;
+    let Caller { username, uid, groups, .. } = context.caller;
     let requester = Requester {
         username: username.clone(),
         uid: uid.clone().filter(|uid| !uid.is_empty()),

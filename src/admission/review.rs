@@ -1,11 +1,13 @@
 //! The verdict on a review: who may give it, on what, and when. Pure; everything it needs stands in the stored status.
 
+use crate::admission::Refusal;
 use crate::admission::request::Context;
-use crate::admission::{Caller, Refusal};
 use crate::api::condition::{self, ConditionStatus};
-use crate::api::{ApprovalRequestStatus, Requester, Review, ReviewDecision, ReviewInput, Reviewer, SelfApproval};
+use crate::api::{
+    ApprovalRequestStatus, Requester, Review, ReviewDecision, ReviewInput, Reviewer, SelfApproval, State,
+};
 use crate::binding::{UNUSABLE_SEAL, seal, verify_seal};
-use crate::review::{eligible, is_requester, named_groups};
+use crate::review::{asked, eligible, is_requester, named_groups, named_policies};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Map, Value, json};
 
@@ -31,6 +33,15 @@ fn status(old: &Value) -> Result<ApprovalRequestStatus, Refusal> {
     }
 }
 
+/// The policies about which the authorizer must be asked before a verdict on this change: none where it brings no review, or
+/// where the request names nobody of kind `Authorized`.
+pub(super) fn asks(old: &Value, new: &Value) -> Vec<String> {
+    if new.pointer("/spec/review").is_none_or(Value::is_null) {
+        return vec![];
+    }
+    status(old).map(|status| named_policies(&status)).unwrap_or_default()
+}
+
 /// Moves the review in `after.review` to the end of `reviews`, stamped and sealed, or says why not.
 pub(super) fn seal_review(
     old: &Value,
@@ -45,7 +56,8 @@ pub(super) fn seal_review(
     let input = input(after, &status)?;
     in_time(&status, context)?;
     same_digest(&input, &status, old)?;
-    may_review(&status, old, context.caller)?;
+    commented(&input, &status)?;
+    may_review(&status, old, context)?;
     let entries = after.get("reviews").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     own_words(entries, old, &input, context)?;
     if entries.len() >= MOST_REVIEWS {
@@ -81,8 +93,10 @@ fn in_time(status: &ApprovalRequestStatus, context: &Context<'_>) -> Result<(), 
         let why = if status.message.is_empty() { "it was not evaluated yet" } else { &status.message };
         return Err(Refusal::conflict(format!("this request cannot be reviewed now: {why}")));
     }
+    // Once approved, the release may wait for a window far longer: a denial must still stop it, and whoever may pass the
+    // window lets it go. What was approved too late completes nothing, which is for the lifecycle to see.
     match &status.pending_until {
-        Some(until) if context.now >= until.0 => {
+        Some(until) if context.now >= until.0 && status.state != State::Approved => {
             Err(Refusal::conflict(format!("this request expired at {}; the workflow has to ask anew", until.0)))
         }
         _ => Ok(()),
@@ -102,7 +116,16 @@ fn same_digest(input: &ReviewInput, status: &ApprovalRequestStatus, old: &Value)
     )))
 }
 
-fn may_review(status: &ApprovalRequestStatus, old: &Value, caller: &Caller) -> Result<(), Refusal> {
+fn commented(input: &ReviewInput, status: &ApprovalRequestStatus) -> Result<(), Refusal> {
+    let blank = input.comment.as_deref().is_none_or(|comment| comment.trim().is_empty());
+    if status.require_comment && input.decision == ReviewDecision::Approve && blank {
+        return Err(Refusal::invalid("this approval takes a comment: say in spec.review.comment what you checked"));
+    }
+    Ok(())
+}
+
+fn may_review(status: &ApprovalRequestStatus, old: &Value, context: &Context<'_>) -> Result<(), Refusal> {
+    let caller = context.caller;
     let requester: Requester =
         old.pointer("/spec/requester").and_then(|r| serde_json::from_value(r.clone()).ok()).unwrap_or_default();
     let own = is_requester(&requester, &caller.username, caller.uid.as_deref());
@@ -118,13 +141,42 @@ fn may_review(status: &ApprovalRequestStatus, old: &Value, caller: &Caller) -> R
         );
         return Err(Refusal::forbidden(text));
     }
-    if !eligible(&status.approvals, &caller.username, &caller.groups) {
-        let who: Vec<String> =
-            status.approvals.iter().flat_map(|r| &r.approvers).map(crate::api::Subject::describe).collect();
+    if status.excluded.contains(&caller.username) {
+        return Err(Refusal::forbidden(excluded(&caller.username, parties.contains(&caller.username))));
+    }
+    if !eligible(status, &reviewer(status, context)) {
+        let mut who: Vec<String> = vec![];
+        for described in asked(status).flatten().map(crate::api::Subject::describe) {
+            if !who.contains(&described) {
+                who.push(described);
+            }
+        }
         let text = format!("{} is not an approver of this request; it takes {}", caller.username, who.join(" or "));
         return Err(Refusal::forbidden(text));
     }
     Ok(())
+}
+
+/// Why the caller does not count. The status says who, and not for which of the two reasons.
+fn excluded(username: &str, has_part: bool) -> String {
+    let did = match has_part {
+        true => "created what would run, or wrote the CronJob that it came from, or last changed the policy",
+        false => "last changed the policy",
+    };
+    format!("{username} {did}, and the policy excludes whoever did; someone else must decide")
+}
+
+/// The caller, as the review will name them.
+fn reviewer(status: &ApprovalRequestStatus, context: &Context<'_>) -> Reviewer {
+    let caller = context.caller;
+    let mut authorized = named_policies(status);
+    authorized.retain(|policy| context.authorized.contains(policy));
+    Reviewer {
+        username: caller.username.clone(),
+        uid: caller.uid.clone().filter(|uid| !uid.is_empty()),
+        groups: named_groups(status, &caller.groups),
+        authorized,
+    }
 }
 
 /// What the caller has said before. Only what admission sealed counts as said.
@@ -151,13 +203,8 @@ fn entry(
     old: &Value,
     context: &Context<'_>,
 ) -> Result<Value, Refusal> {
-    let caller = context.caller;
     let review = Review {
-        reviewer: Reviewer {
-            username: caller.username.clone(),
-            uid: caller.uid.clone().filter(|uid| !uid.is_empty()),
-            groups: named_groups(&status.approvals, &caller.groups),
-        },
+        reviewer: reviewer(status, context),
         decision: input.decision,
         digest: input.digest,
         comment: input.comment,

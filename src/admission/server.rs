@@ -1,6 +1,8 @@
-//! The HTTPS server for admission. No verdict waits for I/O.
+//! The HTTPS server for admission. No verdict waits for I/O, but for that on a review of a request which names approvers of
+//! kind `Authorized`: who those are, the cluster's authorizer knows.
 
-use crate::admission::{Context, GateView, NotAReview, advise, registration, respond};
+use crate::admission::deciders::Deciders;
+use crate::admission::{AdmissionReview, Answer, Context, GateView, Verdict, registration};
 use crate::binding::Keyring;
 use axum::Router;
 use axum::body::Bytes;
@@ -10,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum_server::tls_rustls::RustlsConfig;
 use jiff::Timestamp;
-use serde_json::Value;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,15 +26,19 @@ pub struct Server {
     pub key: Arc<Keyring>,
     /// What the operator knows, for verdicts that rest on policy.
     pub view: Arc<dyn GateView>,
+    /// Whom the cluster authorizes to approve.
+    pub deciders: Arc<Deciders>,
     /// Whether the operator knows everything it watches.
     pub ready: Arc<AtomicBool>,
 }
 
-/// The routes: `/admit` for reviews, `/admit/warn` for those of namespaces whose gate only warns, `/healthz` and `/readyz` for probes.
+/// The routes: `/admit` for reviews, `/admit/warn` for those of namespaces whose gate only warns, `/admit/stamp` for policies
+/// that are still to be changed, `/healthz` and `/readyz` for probes.
 pub fn router(server: Server) -> Router {
     Router::new()
         .route(registration::PATH, post(admit))
         .route(&format!("{}{}", registration::PATH, registration::WARN), post(warn))
+        .route(&format!("{}{}", registration::PATH, registration::STAMP), post(stamp))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .layer(DefaultBodyLimit::max(LARGEST))
@@ -41,18 +46,57 @@ pub fn router(server: Server) -> Router {
 }
 
 async fn admit(State(server): State<Server>, body: Bytes) -> Response {
-    answer(&server, |context| respond(&body, context))
+    let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
+    let answer = server.judge(&review).await;
+    answered(&review, answer)
 }
 
 async fn warn(State(server): State<Server>, body: Bytes) -> Response {
-    answer(&server, |context| advise(&body, context))
+    let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
+    let answer = review.advise(&server.context(&[]));
+    answered(&review, answer)
 }
 
-fn answer(server: &Server, verdict: impl FnOnce(&Context<'_>) -> Result<Value, NotAReview>) -> Response {
-    let context = Context { key: &server.key, view: &*server.view, now: Timestamp::now() };
-    match verdict(&context) {
-        Ok(review) => ([(header::CONTENT_TYPE, "application/json")], review.to_string()).into_response(),
-        Err(_) => (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response(),
+async fn stamp(body: Bytes) -> Response {
+    let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
+    let answer = review.stamp();
+    answered(&review, answer)
+}
+
+fn answered(review: &AdmissionReview, answer: Answer) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], review.answer(answer).to_string()).into_response()
+}
+
+fn not_a_review() -> Response {
+    (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response()
+}
+
+impl Server {
+    fn context<'a>(&'a self, authorized: &'a [String]) -> Context<'a> {
+        Context { key: &self.key, view: &*self.view, authorized, now: Timestamp::now() }
+    }
+
+    /// The verdict, for which the authorizer is asked only where its word can matter: not where even every grant would be
+    /// refused, and not for a denial that counts without.
+    async fn judge(&self, review: &AdmissionReview) -> Answer {
+        let asks = review.asks();
+        if asks.is_empty() {
+            return review.judge(&self.context(&[]));
+        }
+        let at_best = review.judge(&self.context(&asks));
+        if matches!(at_best.verdict, Verdict::Refuse(_)) {
+            return at_best;
+        }
+        if review.denies() {
+            let without = review.judge(&self.context(&[]));
+            if matches!(without.verdict, Verdict::Allow(_)) {
+                return without;
+            }
+        }
+        match self.deciders.granted(&review.caller(), &asks, review.denies()).await {
+            Ok(granted) => review.judge(&self.context(&granted)),
+            Err(refusal) => Verdict::Refuse(refusal).into(),
+        }
     }
 }
 

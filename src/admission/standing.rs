@@ -4,7 +4,9 @@ use crate::admission::Caller;
 use crate::api::Requester;
 use crate::api::policy::Decision;
 use crate::lifecycle::claims::{Claims, default_requested_by};
-use crate::policy::{CompiledRule, Facts, Outcome, PolicySet, evaluate};
+use crate::policy::{CompiledRule, Facts, JoinedWindow, Outcome, PolicySet, classify, evaluate};
+use crate::risk::Work;
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +25,10 @@ pub struct Context<'a> {
     pub labels: Option<&'a BTreeMap<String, String>>,
     /// Every policy; none while they have not all been read.
     pub policies: Option<&'a PolicySet>,
+    /// What it will run, and what stands around that.
+    pub work: Option<Work<'a>>,
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// How an object stands before policy.
@@ -44,7 +50,7 @@ impl Standing {
             // The namespace is younger than our cache. Nothing is lost: what is held is judged again when it is seen.
             return Self::Held(format!(" until approved: namespace {namespace} is new here; {}", see(namespace)));
         };
-        let outcome = ask(kind, object, claims, context.caller, labels, policies);
+        let outcome = ask(kind, object, claims, context, labels, policies);
         let denying = |rule: &CompiledRule| {
             rule.rule.decision == Decision::Deny && (claims.request.is_none() || whatever_is_claimed(rule))
         };
@@ -55,7 +61,7 @@ impl Standing {
         if let Some(request) = &claims.request {
             return Self::Held(format!(" until request {request} in namespace {namespace} is approved"));
         }
-        waiting(kind, namespace, &outcome)
+        waiting(kind, namespace, &outcome, context.now)
     }
 }
 
@@ -63,22 +69,27 @@ fn ask(
     kind: &str,
     object: &Value,
     claims: &Claims,
-    caller: &Caller,
+    context: &Context<'_>,
     labels: &BTreeMap<String, String>,
     policies: &PolicySet,
 ) -> Outcome {
     let metadata = |field: &str| object.get("metadata").and_then(|m| m.get(field)).and_then(Value::as_str);
     let name = metadata("name").filter(|n| !n.is_empty()).or_else(|| metadata("generateName")).unwrap_or_default();
     let requested_by = claims.requested_by.clone().unwrap_or_else(|| default_requested_by(kind, name));
+    let caller = context.caller;
     let requester =
         Requester { username: caller.username.clone(), uid: caller.uid.clone(), groups: caller.groups.clone() };
     let facts = Facts {
         requested_by: &requested_by,
         // A request that the object names makes its own claims; those beside its name are not used.
         declared_tags: if claims.request.is_none() { &claims.risk_tags } else { &[] },
-        derived_tags: &[],
+        claims: &claims.document(&requested_by),
+        derived_tags: &classify(policies, context.work.as_ref(), labels),
         requester: &requester,
+        namespace: context.namespace,
         namespace_labels: labels,
+        object: Some(object),
+        asked: context.now,
     };
     evaluate(policies, &facts)
 }
@@ -98,16 +109,20 @@ fn denied(rules: &[&Arc<CompiledRule>]) -> String {
     format!(" by rule {}{more}", all.join("; and by rule "))
 }
 
-fn waiting(kind: &str, namespace: &str, outcome: &Outcome) -> Standing {
-    if let Some((policy, _)) = outcome.not_ready.first() {
-        // The name alone: what is wrong in the policy is for those who may read it.
+fn waiting(kind: &str, namespace: &str, outcome: &Outcome, now: Timestamp) -> Standing {
+    if let Some(doubt) = outcome.doubts.first() {
+        // Not what is wrong in the policy: that is for those who may read it.
         return Standing::Held(format!(
-            ": policy {policy} does not compile and might apply, so nothing is approved; ask its owners to repair it"
+            ": policy {} {}, so nothing is approved; ask its owners to repair it",
+            doubt.policy, doubt.what
         ));
     }
     match outcome.decision {
         None => Standing::Held(format!(": no policy has a rule for this {kind}; ask the platform team for one")),
-        Some(Decision::Allow) => Standing::Allowed,
+        Some(Decision::Allow) => match not_yet(outcome, now) {
+            Some(why) => Standing::Held(format!(": it is allowed, and {why}; {}", see(namespace))),
+            None => Standing::Allowed,
+        },
         Some(decision) => {
             let rules = outcome.matches.iter().filter(|rule| rule.rule.decision == decision);
             let names: Vec<String> =
@@ -116,6 +131,19 @@ fn waiting(kind: &str, namespace: &str, outcome: &Outcome) -> Standing {
             let (names, see) = (names.join(", "), see(namespace));
             Standing::Held(format!(" until approved: rule{s} {names} {require} approval; {see}"))
         }
+    }
+}
+
+/// What keeps even what is allowed from starting at once.
+fn not_yet(outcome: &Outcome, now: Timestamp) -> Option<String> {
+    let holding = outcome.windows.iter().find(|window| window.compiled().holds_until(now).is_some());
+    match (holding, outcome.not_before_seconds) {
+        (Some(JoinedWindow { rule, .. }), _) => {
+            let name = &holding?.window().name;
+            Some(format!("waits for the end of freeze window {name} of rule {}/{}", rule.policy, rule.rule.name))
+        }
+        (None, Some(seconds)) => Some(format!("starts no sooner than {seconds} s from now")),
+        (None, None) => None,
     }
 }
 

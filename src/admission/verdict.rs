@@ -1,6 +1,7 @@
 //! What admission answers.
 
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Who makes the request, as the API server authenticated them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -11,6 +12,8 @@ pub struct Caller {
     pub uid: Option<String>,
     /// All groups.
     pub groups: Vec<String>,
+    /// What else the authenticator says. Only an authorizer may rest on it.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// Why something is refused: an HTTP status and a text that says what to do.
@@ -65,6 +68,11 @@ impl Refusal {
     /// Not before every policy is known. A client that obeys `Retry-After`, as kubectl does, asks again by itself.
     pub(super) fn not_ready() -> Self {
         Self { code: 503, message: "Countersign has not read all policies yet; try again in a moment".into() }
+    }
+
+    /// Not before the authorizer answers.
+    pub(super) fn unanswered(policy: &str) -> Self {
+        Self { code: 503, message: format!("whether you may approve policy {policy} cannot be asked now; try again") }
     }
 
     /// Seconds after which asking again may help.

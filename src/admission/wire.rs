@@ -2,13 +2,16 @@
 //! drop what this version does not know.
 
 use crate::admission::standing::Context as Hold;
-use crate::admission::{Answer, Caller, GateView, Refusal, Verdict, cronjob, job, pod, policy, request, text};
-use crate::api::names;
+use crate::admission::{Answer, Caller, GateView, Refusal, Verdict, cronjob, job, pod, policy, request, review, text};
+use crate::api::{TargetKind, names};
 use crate::binding::Keyring;
+use crate::lifecycle::traits;
+use crate::risk::Work;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Why a body cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -22,12 +25,15 @@ pub struct Context<'a> {
     pub key: &'a Keyring,
     /// What the operator knows.
     pub view: &'a dyn GateView,
+    /// The policies on which the authorizer granted the caller the verb `approve`: of [`AdmissionReview::asks`].
+    pub authorized: &'a [String],
     /// The time.
     pub now: Timestamp,
 }
 
+/// An AdmissionReview that was read.
 #[derive(Deserialize)]
-struct Envelope {
+pub struct AdmissionReview {
     request: Request,
 }
 
@@ -70,6 +76,8 @@ struct UserInfo {
     uid: String,
     #[serde(default, deserialize_with = "nullable")]
     groups: Vec<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 /// JSON written in Go says null where it means nothing.
@@ -79,37 +87,80 @@ fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializ
 
 /// Answers one AdmissionReview. An error means that it was none.
 pub fn respond(body: &[u8], context: &Context<'_>) -> Result<Value, NotAReview> {
-    let Envelope { request } = serde_json::from_slice(body)?;
-    let answer = judge(&request, context);
-    Ok(review(&request.uid, answer))
+    let review = AdmissionReview::read(body)?;
+    Ok(review.answer(review.judge(context)))
 }
 
-/// Answers one AdmissionReview from a namespace whose gate only warns: whatever it is, it passes unchanged.
-pub fn advise(body: &[u8], context: &Context<'_>) -> Result<Value, NotAReview> {
-    let Envelope { request } = serde_json::from_slice(body)?;
-    let caller = caller(&request);
-    let warnings = match (kind(&request), request.operation.as_str()) {
-        (("batch", "v1", "jobs", ""), "CREATE") => {
-            with_view(&request, &caller, context, |hold| job::advise(&request.object, hold))
-        }
-        _ => vec![],
-    };
-    Ok(review(&request.uid, Answer { verdict: Verdict::Allow(vec![]), warnings }))
-}
-
-fn review(uid: &str, answer: Answer) -> Value {
-    let mut response = match answer.verdict {
-        Verdict::Allow(operations) if operations.is_empty() => json!({"uid": uid, "allowed": true}),
-        Verdict::Allow(operations) => {
-            let patch = STANDARD.encode(Value::Array(operations).to_string());
-            json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch})
-        }
-        Verdict::Refuse(refusal) => json!({"uid": uid, "allowed": false, "status": status(&refusal)}),
-    };
-    if !answer.warnings.is_empty() {
-        response["warnings"] = answer.warnings.iter().map(|w| text::warning(w)).collect();
+impl AdmissionReview {
+    /// Reads a body.
+    pub fn read(body: &[u8]) -> Result<Self, NotAReview> {
+        Ok(serde_json::from_slice(body)?)
     }
-    json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+
+    /// The verdict.
+    pub fn judge(&self, context: &Context<'_>) -> Answer {
+        judge(&self.request, context)
+    }
+
+    /// The verdict in a namespace whose gate only warns: whatever it is, it passes unchanged.
+    pub fn advise(&self, context: &Context<'_>) -> Answer {
+        let request = &self.request;
+        let warnings = match (kind(request), request.operation.as_str()) {
+            (("batch", "v1", "jobs", ""), "CREATE") => {
+                with_view(request, &caller(request), context, |hold| job::advise(&request.object, hold))
+            }
+            _ => vec![],
+        };
+        Answer { verdict: Verdict::Allow(vec![]), warnings }
+    }
+
+    /// Stamps a policy, and leaves it to [`AdmissionReview::judge`] whether it may be stored.
+    pub fn stamp(&self) -> Answer {
+        let request = &self.request;
+        match (kind(request), request.operation.as_str()) {
+            ((names::GROUP, _, "approvalpolicies", ""), "CREATE" | "UPDATE") => {
+                policy::stamp(&request.old_object, &request.object, &caller(request)).into()
+            }
+            _ => not_judged(request),
+        }
+    }
+
+    /// Who makes the request.
+    pub fn caller(&self) -> Caller {
+        caller(&self.request)
+    }
+
+    /// The policies about which the authorizer is to be asked before a verdict; none for all but reviews of requests that
+    /// name approvers of kind `Authorized`.
+    pub fn asks(&self) -> Vec<String> {
+        let request = &self.request;
+        match (kind(request), request.operation.as_str()) {
+            ((names::GROUP, _, "approvalrequests", ""), "UPDATE") => review::asks(&request.old_object, &request.object),
+            _ => vec![],
+        }
+    }
+
+    /// Whether it brings a denial.
+    pub fn denies(&self) -> bool {
+        self.request.object.pointer("/spec/review/decision").is_some_and(|decision| decision == "Deny")
+    }
+
+    /// The answer as it goes over the wire.
+    pub fn answer(&self, answer: Answer) -> Value {
+        let uid = &self.request.uid;
+        let mut response = match answer.verdict {
+            Verdict::Allow(operations) if operations.is_empty() => json!({"uid": uid, "allowed": true}),
+            Verdict::Allow(operations) => {
+                let patch = STANDARD.encode(Value::Array(operations).to_string());
+                json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch})
+            }
+            Verdict::Refuse(refusal) => json!({"uid": uid, "allowed": false, "status": status(&refusal)}),
+        };
+        if !answer.warnings.is_empty() {
+            response["warnings"] = answer.warnings.iter().map(|w| text::warning(w)).collect();
+        }
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+    }
 }
 
 fn status(refusal: &Refusal) -> Value {
@@ -133,24 +184,39 @@ fn caller(request: &Request) -> Caller {
         username: info.username.clone(),
         uid: Some(info.uid.clone()).filter(|uid| !uid.is_empty()),
         groups: info.groups.clone(),
+        extra: info.extra.clone(),
     }
 }
 
 /// Judges with what the view knows of the request's namespace.
 fn with_view<T>(request: &Request, caller: &Caller, context: &Context<'_>, judge: impl FnOnce(&Hold<'_>) -> T) -> T {
-    let (policies, labels) = (context.view.policies(), context.view.namespace(&request.namespace));
-    judge(&Hold { caller, namespace: &request.namespace, labels: labels.as_deref(), policies: policies.as_deref() })
+    let Context { view, now, .. } = *context;
+    let (policies, labels) = (view.policies(), view.namespace(&request.namespace));
+    let kind = if request.resource.resource == "pods" { TargetKind::Pod } else { TargetKind::Job };
+    let part = |field: &str| request.object.get(field).unwrap_or(&Value::Null);
+    let (traits, pod_labels) = traits(kind, part("metadata"), part("spec"));
+    let around = view.surroundings(&request.namespace, &traits.service_account, &pod_labels);
+    judge(&Hold {
+        caller,
+        namespace: &request.namespace,
+        labels: labels.as_deref(),
+        policies: policies.as_deref(),
+        work: Some(Work { traits: &traits, rights: &around.rights, open_egress: around.open_egress }),
+        now,
+    })
 }
 
 fn judge(request: &Request, context: &Context<'_>) -> Answer {
     let caller = caller(request);
     let (old, object) = (&request.old_object, &request.object);
-    let Context { key, view, now } = *context;
-    let asking = request::Context { caller: &caller, dry_run: request.dry_run, key, now };
+    let Context { key, view, authorized, now } = *context;
+    let asking = request::Context { caller: &caller, dry_run: request.dry_run, authorized, key, now };
     match (kind(request), request.operation.as_str()) {
         ((names::GROUP, _, "approvalrequests", ""), "CREATE") => request::create(object, &asking).into(),
         ((names::GROUP, _, "approvalrequests", ""), "UPDATE") => request::update(old, object, &asking).into(),
-        ((names::GROUP, _, "approvalpolicies", ""), "CREATE" | "UPDATE") => policy::verdict(old, object).into(),
+        ((names::GROUP, _, "approvalpolicies", ""), "CREATE" | "UPDATE") => {
+            policy::verdict(old, object, &caller).into()
+        }
         (("batch", "v1", "jobs", ""), "CREATE") => {
             with_view(request, &caller, context, |hold| job::create(object, hold))
         }
@@ -161,9 +227,11 @@ fn judge(request: &Request, context: &Context<'_>) -> Answer {
         (("batch", "v1", "cronjobs", ""), "CREATE") => cronjob::create(object, &caller).into(),
         (("batch", "v1", "cronjobs", ""), "UPDATE") => cronjob::update(old, object, &caller).into(),
         (("", "v1", "pods", ""), "CREATE") => with_view(request, &caller, context, |hold| pod::create(object, hold)),
-        ((_, _, resource, _), operation) => {
-            let text = format!("this webhook does not judge {operation} of {resource}");
-            Verdict::Refuse(Refusal::invalid(text)).into()
-        }
+        _ => not_judged(request),
     }
+}
+
+fn not_judged(request: &Request) -> Answer {
+    let (operation, resource) = (&request.operation, &request.resource.resource);
+    Verdict::Refuse(Refusal::invalid(format!("this webhook does not judge {operation} of {resource}"))).into()
 }

@@ -1,5 +1,6 @@
 //! Bounds on what is approved. All of them are upper bounds, and the tightest one wins.
 
+use crate::api::Quantity;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,12 @@ pub struct Constraints {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100000))]
     pub max_parallelism: Option<i32>,
+    /// The most CPU that each container may use; becomes its limit unless that is lower already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cpu: Option<Quantity>,
+    /// The most memory that each container may use; becomes its limit unless that is lower already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<Quantity>,
     /// Further bounds by name, for the worker to obey, such as `maxLinesChanged`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
@@ -50,6 +57,8 @@ impl Constraints {
             max_runtime_seconds: least(self.max_runtime_seconds, other.max_runtime_seconds),
             max_retries: least(self.max_retries, other.max_retries),
             max_parallelism: least(self.max_parallelism, other.max_parallelism),
+            max_cpu: least(self.max_cpu.clone(), other.max_cpu.clone()),
+            max_memory: least(self.max_memory.clone(), other.max_memory.clone()),
             limits,
         }
     }

@@ -54,6 +54,10 @@ pub const REQUESTED_BY: &str = "countersign.dev/requested-by";
 pub const OVERRIDE_REASON: &str = "countersign.dev/override-reason";
 /// Job annotation: who that was.
 pub const OVERRIDDEN_BY: &str = "countersign.dev/overridden-by";
+/// ApprovalPolicy annotation, stamped at admission: who last changed its spec.
+pub const EDITED_BY: &str = "countersign.dev/edited-by";
+/// Verb on `approvalpolicies`, by name: its holder counts as an approver of kind `Authorized`.
+pub const APPROVE_VERB: &str = "approve";
 /// Scheduling gate that holds a Pod.
 pub const SCHEDULING_GATE: &str = "countersign.dev/approval";
 /// Label of a Pod that the gate holds (`true`) or has let go (`released`): what the operator watches Pods by.

@@ -1,7 +1,7 @@
 //! `ApprovalPolicy`: rules of the platform team, delivered by GitOps.
 #![allow(clippy::duplicated_attributes, reason = "printer columns repeat their types")]
 
-use crate::api::{Condition, Constraints, LabelSelector, Subject};
+use crate::api::{Classifier, Condition, Constraints, FreezeWindow, LabelSelector, Subject};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,11 @@ pub struct ApprovalPolicySpec {
     /// Where this policy applies; absent means everywhere.
     #[serde(default, rename = "match", skip_serializing_if = "Option::is_none")]
     pub match_: Option<Match>,
+    /// Derive risk tags from what will run. This policy's rules see them as facts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub classifiers: Vec<Classifier>,
     /// The rules: a set, every rule that matches counts.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -60,6 +65,7 @@ pub enum Decision {
 #[x_kube(
     validation = Rule::new("(self.decision == 'RequireApproval') == has(self.approvals)").message("approvals is required with decision RequireApproval, and only there"),
     validation = Rule::new("self.decision != 'Allow' || !has(self.onDenied)").message("onDenied belongs to decision RequireApproval or Deny: an Allow rule denies nothing"),
+    validation = Rule::new("self.decision != 'Deny' || (!has(self.notBeforeSeconds) && !has(self.freezeWindows))").message("notBeforeSeconds and freezeWindows belong to decision Allow or RequireApproval: a Deny rule lets nothing run"),
     validation = Rule::new("self.decision != 'Deny' || !((has(self.requireImmutableInputs) && self.requireImmutableInputs) || (has(self.requireImageDigests) && self.requireImageDigests))").message("requireImmutableInputs and requireImageDigests belong to decision Allow or RequireApproval: a Deny rule lets nothing run")
 )]
 pub struct Rule {
@@ -96,6 +102,15 @@ pub struct Rule {
     /// What becomes of the held Job after a denial, an expiry or a withdrawal. Absent: Jobs of CronJobs are deleted, others are held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_denied: Option<OnDenied>,
+    /// Nothing is released sooner than this many seconds after it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31536000))]
+    pub not_before_seconds: Option<i64>,
+    /// Recurring times in which nothing is released.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub freeze_windows: Vec<FreezeWindow>,
     /// How long a request may wait for approval, in seconds from its creation.
     #[serde(default = "one_hour")]
     #[schemars(range(min = 1, max = 31536000))]
@@ -125,14 +140,19 @@ pub struct When {
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub requested_by: Vec<String>,
-    /// The authenticated requester is one of these.
+    /// The authenticated requester is one of these: User, Group or ServiceAccount.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[x_kube(validation = Rule::new("!self.exists(s, s.kind == 'Authorized')").message("a requester is a User, Group or ServiceAccount"))]
     pub requesters: Vec<Subject>,
     /// The request's namespace carries these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
+    /// A CEL expression over `object`, `namespaceObject`, `request`, `time`, and with `trustClaims` also `claims`, that is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub expression: Option<String>,
 }
 
 /// Who must approve, and what ends it.
@@ -150,12 +170,29 @@ pub struct Approvals {
     /// Whether the requester may approve.
     #[serde(default)]
     pub self_approval: SelfApproval,
+    /// Who does not count, even where self-approval is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub exclude: Vec<Exclude>,
+    /// Whether an approval takes a comment. A denial never does: stopping is not made harder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_comment: bool,
+}
+
+/// Somebody who does not count as an approver.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Exclude {
+    /// Whoever created the Job or Pod, or wrote the CronJob that it came from.
+    JobCreator,
+    /// Whoever last changed the policy that says so.
+    PolicyEditor,
 }
 
 /// A number of people out of a set.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = Rule::new("self.approvers.exists(a, a.kind == 'Group') || self.count <= size(self.approvers)").message("count is above the number of approvers listed by name"))]
+#[x_kube(validation = Rule::new("self.approvers.exists(a, a.kind == 'Group' || a.kind == 'Authorized') || self.count <= size(self.approvers)").message("count is above the number of approvers listed by name"))]
 pub struct Requirement {
     /// The requirement's name, unique in its rule.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -164,7 +201,7 @@ pub struct Requirement {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 64))]
     pub count: i32,
-    /// Who counts.
+    /// Who counts. Kind `Authorized` is whoever the cluster authorizes for the verb `approve` on this policy.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub approvers: Vec<Subject>,

@@ -1,6 +1,6 @@
 //! `ApprovalRequest.status`: the operator's alone.
 
-use crate::api::{Condition, Constraints, SelfApproval, Subject, policy::Decision};
+use crate::api::{Condition, Constraints, FreezeWindow, SelfApproval, Subject, policy::Decision};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -71,6 +71,11 @@ pub struct ApprovalRequestStatus {
     /// The bounds in force if approved: the tightest of the policy's and the requester's.
     #[serde(default, skip_serializing_if = "Constraints::is_empty")]
     pub constraints: Constraints,
+    /// Of those bounds, the ones that nothing enforces here: the worker is told, and trusted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 80)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub advisory: Vec<String>,
     /// Content hash of the policy outcome in force; the content itself is kept under this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
@@ -107,6 +112,25 @@ pub struct ApprovalRequestStatus {
     /// Whether the requester may approve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_approval: Option<SelfApproval>,
+    /// Who may not approve, even where self-approval is allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub excluded: Vec<String>,
+    /// Whether an approval takes a comment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_comment: bool,
+    /// Nothing is released before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
+    /// Recurring times in which nothing is released, unless somebody approves who may pass them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub freezes: Vec<Freeze>,
+    /// Until when an approved release waits, as far as it is known now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_until: Option<Time>,
     /// When the request expires unless it is approved by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_until: Option<Time>,
@@ -146,6 +170,29 @@ pub struct RuleMatch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub reason: Option<String>,
+    /// What went wrong with the rule's expression. It then counts on the safe side: an Allow rule does not match, a
+    /// RequireApproval rule does, and a Deny rule holds the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub failed: Option<String>,
+}
+
+/// A freeze window of a rule that matched.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Freeze {
+    /// The policy's name.
+    #[schemars(length(max = 253))]
+    pub policy: String,
+    /// The rule's name.
+    #[schemars(length(max = 63))]
+    pub rule: String,
+    /// The window.
+    pub window: FreezeWindow,
+    /// Who passed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub passed_by: Option<String>,
 }
 
 /// Who said that a risk tag applies.
@@ -172,6 +219,13 @@ pub struct ScopeEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub detail: Option<String>,
+    /// The policy whose classifier derived it; absent where Countersign's own did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub policy: Option<String>,
+    /// Whether the cluster does not enforce what the tag rests on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub advisory: bool,
 }
 
 /// Kinds of objects whose content a Job's Pods read.
@@ -324,4 +378,8 @@ pub struct BoundAt {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub inputs: i64,
+    /// The newest resource version seen of any role, role binding or NetworkPolicy; 0 without a target.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub surroundings: i64,
 }

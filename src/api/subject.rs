@@ -13,6 +13,8 @@ pub enum SubjectKind {
     Group,
     /// A service account by namespace and name.
     ServiceAccount,
+    /// Whoever the cluster's authorizer grants the verb `approve` on the ApprovalPolicy of that name. For approvers only.
+    Authorized,
 }
 
 /// Someone whom a policy names, as in an RBAC binding.
@@ -20,9 +22,9 @@ pub enum SubjectKind {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("(self.kind == 'ServiceAccount') == has(self.namespace)").message("namespace is required for a ServiceAccount, and only there"))]
 pub struct Subject {
-    /// User, Group or ServiceAccount.
+    /// User, Group, ServiceAccount, or (for approvers) Authorized.
     pub kind: SubjectKind,
-    /// The username, group or service account name.
+    /// The name of the user, group or service account; for Authorized, the name of the policy that says so.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
     /// The service account's namespace; only for `kind: ServiceAccount`.
@@ -32,11 +34,13 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Whether the authenticated caller with this username and these groups is, or belongs to, the subject.
+    /// Whether the authenticated caller with this username and these groups is, or belongs to, the subject. Nobody is
+    /// `Authorized` by a name: that takes the authorizer's word.
     pub fn covers(&self, username: &str, groups: &[String]) -> bool {
         match self.kind {
             SubjectKind::User => username == self.name,
             SubjectKind::Group => groups.contains(&self.name),
+            SubjectKind::Authorized => false,
             SubjectKind::ServiceAccount => self.namespace.as_deref().is_some_and(|namespace| {
                 username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
                     == Some((namespace, self.name.as_str()))
@@ -49,6 +53,7 @@ impl Subject {
         match self.kind {
             SubjectKind::Group => self.name.clone(),
             SubjectKind::User => format!("user {}", self.name),
+            SubjectKind::Authorized => format!("whoever may approve policy {}", self.name),
             SubjectKind::ServiceAccount => {
                 format!("serviceaccount {}/{}", self.namespace.as_deref().unwrap_or("?"), self.name)
             }
@@ -93,6 +98,10 @@ pub struct Reviewer {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 256)))]
     pub groups: Vec<String>,
+    /// The policies on which the authorizer granted the verb `approve`, of those that the request asks about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 256)))]
+    pub authorized: Vec<String>,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Counts the forms of the digest: raised whenever the same facts give another digest than before, so that what an earlier
 /// version bound is bound anew instead of waiting for a change that never comes.
-pub const DIGEST_FORMAT: i64 = 1;
+pub const DIGEST_FORMAT: i64 = 2;
 
 /// The target as it is shown: its hash, and the bounds it will run under.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,8 @@ pub struct Shown<'a> {
     pub job: Option<BoundJob<'a>>,
     /// What the target reads, as it is now (see [`bound`](crate::binding::bound)).
     pub inputs: &'a [BoundInput],
+    /// Who may not approve, whatever is allowed otherwise.
+    pub excluded: &'a [String],
 }
 
 /// Fields of a request's spec that are not part of the ask: who asked is shown beside it, and reviews come after.
@@ -71,6 +73,9 @@ pub fn digest(shown: &Shown<'_>) -> Result<String, CanonicalError> {
     // Only where there are any: what reads nothing keeps the digest that it had.
     if !shown.inputs.is_empty() {
         document["inputs"] = json!(shown.inputs);
+    }
+    if !shown.excluded.is_empty() {
+        document["excluded"] = json!(shown.excluded);
     }
     sha256(&document)
 }

@@ -212,6 +212,7 @@ fn digest_with(inputs: &[BoundInput]) -> String {
         policy_snapshot: "sha256:00",
         job: Some(BoundJob { hash: "sha256:01", bounds: &bounds, parties: &[] }),
         inputs,
+        excluded: &[],
     };
     digest(&shown).unwrap()
 }

@@ -20,7 +20,8 @@ const GENERATED_LABELS: [&str; 4] =
 const RELEASE_ANNOTATIONS: [&str; 2] = [names::RECEIPT, names::CONSTRAINTS];
 
 /// Hash of what a Job will do: its stored `spec` without what the API server generates and without what a release
-/// changes. The same before and after a release.
+/// changes. The same before and after a release, but for the resources of containers that a bound on CPU or memory lowers:
+/// those are part of the work as it is reviewed, and nobody compares the hash of a Job that was released.
 pub fn work_hash(spec: &Value) -> Result<String, CanonicalError> {
     let mut work = spec.clone();
     if let Some(fields) = work.as_object_mut() {

@@ -1,7 +1,7 @@
 //! Checks a request's spec against the bounds of the CRD before a server is asked. The schema that is walked here is the
 //! one the types generate, so the two cannot come apart.
 
-use crate::api::ApprovalRequest;
+use crate::api::{ApprovalRequest, Quantity, quantity};
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 use std::sync::LazyLock;
@@ -17,7 +17,7 @@ const NOT_ASKED: [(&str, &str); 4] = [
 /// A pattern of the schema, what it means, and the check.
 type Pattern = (&'static str, &'static str, fn(&str) -> bool);
 
-const PATTERNS: [Pattern; 4] = [
+const PATTERNS: [Pattern; 5] = [
     ("^[!-~]+$", "printable ASCII without spaces", |t| t.chars().all(|c| c.is_ascii_graphic())),
     (
         "^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$",
@@ -32,6 +32,7 @@ const PATTERNS: [Pattern; 4] = [
     ("^https?://", "a link that begins with http:// or https://", |t| {
         t.starts_with("http://") || t.starts_with("https://")
     }),
+    (quantity::PATTERN, "a quantity such as 500m, 2 or 1.5Gi", |t| t.parse::<Quantity>().is_ok()),
 ];
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {

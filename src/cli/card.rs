@@ -144,10 +144,40 @@ fn policy(page: &mut Page, request: &Value) {
     page.rows("Scope", list(request, "/status/scope").map(scope));
     let constraints = request.pointer("/status/constraints").map(constraints).unwrap_or_default();
     page.row("Bounds", if constraints.is_empty() { "none" } else { &constraints });
+    let trusted: Vec<_> = list(request, "/status/advisory").filter_map(Value::as_str).map(visible_identifier).collect();
+    if !trusted.is_empty() {
+        page.row("", &format!("not enforced here, the worker is told: {}", trusted.join(", ")));
+    }
+    page.rows("Waits", waits(request));
+}
+
+/// Until when a release waits, or would: the answer, the delay, and each freeze window.
+fn waits(request: &Value) -> Vec<String> {
+    let mut rows = vec![];
+    rows.extend(text(request, "/status/waitsUntil").map(|t| format!("until {}", visible_identifier(t))));
+    rows.extend(text(request, "/status/notBefore").map(|t| format!("not before {}", visible_identifier(t))));
+    rows.extend(list(request, "/status/freezes").map(freeze));
+    rows
+}
+
+fn freeze(freeze: &Value) -> String {
+    let rule = format!("{}/{}", id(freeze, "/policy"), id(freeze, "/rule"));
+    let long = duration(freeze["window"]["durationSeconds"].as_i64().unwrap_or_default());
+    let zone = text(freeze, "/window/timeZone").map_or("UTC".into(), visible_identifier);
+    let start = prose(freeze, "/window/start");
+    let line = format!("in freeze window {} of {rule}: {start} ({zone}) for {long}", id(freeze, "/window/name"));
+    let may: Vec<_> =
+        list(freeze, "/window/mayPass").map(|a| format!("{} {}", id(a, "/kind"), id(a, "/name"))).collect();
+    match text(freeze, "/passedBy") {
+        Some(who) => format!("not {line}, passed by {}", visible_identifier(who)),
+        None if may.is_empty() => format!("{line}; nobody may pass it"),
+        None => format!("{line}; {} may pass it", may.join(", ")),
+    }
 }
 
 fn scope(entry: &Value) -> String {
-    let line = format!("{} ({})", id(entry, "/tag"), id(entry, "/source"));
+    let advisory = if entry["advisory"] == true { ", advisory" } else { "" };
+    let line = format!("{} ({}{advisory})", id(entry, "/tag"), id(entry, "/source"));
     text(entry, "/detail").map_or(line.clone(), |detail| format!("{line}: {}", visible(detail)))
 }
 
@@ -157,6 +187,9 @@ fn constraints(constraints: &Value) -> String {
     parts.extend(number("maxRuntimeSeconds").map(|s| format!("runs {}", duration(s))));
     parts.extend(number("maxRetries").map(|n| format!("retries {n}")));
     parts.extend(number("maxParallelism").map(|n| format!("pods at a time {n}")));
+    let amount = |key: &str| text(constraints, key).map(visible_identifier);
+    parts.extend(amount("/maxCpu").map(|n| format!("CPU {n} a container")));
+    parts.extend(amount("/maxMemory").map(|n| format!("memory {n} a container")));
     let limits = constraints["limits"].as_object().into_iter().flatten();
     parts.extend(limits.map(|(name, limit)| format!("{} {limit}", visible_identifier(name))));
     if parts.is_empty() { String::new() } else { format!("at most: {}", parts.join(", ")) }
@@ -246,6 +279,14 @@ fn reviews(page: &mut Page, request: &Value) {
         format!("{have} of {need} from {} ({}){by}", id(p, "/requirement"), approvers.join(", "))
     });
     page.rows("Approvals", progress);
+    let excluded: Vec<_> =
+        list(request, "/status/excluded").filter_map(Value::as_str).map(visible_identifier).collect();
+    if !excluded.is_empty() {
+        page.row("Excluded", &shortened(&excluded.join(", ")));
+    }
+    if request.pointer("/status/requireComment") == Some(&Value::Bool(true)) {
+        page.row("Comment", "required with an approval");
+    }
     let digest = text(request, "/status/digest");
     let entries = list(request, "/spec/reviews").map(|review| {
         let who = id(review, "/reviewer/username");
@@ -265,16 +306,22 @@ fn binding(page: &mut Page, request: &Value) {
     }
     page.line(&format!("{:LABEL$}{} (policy)", "In force", id(request, "/status/policySnapshot")));
     match text(request, "/status/state") {
-        Some("Approved") => page.row("Release by", &id(request, "/status/releaseBy")),
+        Some("Approved") if text(request, "/status/releaseBy").is_some() => {
+            page.row("Release by", &id(request, "/status/releaseBy"));
+        }
         Some("Pending") => page.row("Expires", &id(request, "/status/pendingUntil")),
         _ => page.row("Outcome", &prose(request, "/status/message")),
     }
     page.line(&format!("{:LABEL$}{}", "Digest", id(request, "/status/digest")));
-    if text(request, "/status/state") == Some("Pending")
-        && let Some(command) = approve_command(request)
-    {
+    let open = list(request, "/status/freezes").any(|freeze| text(freeze, "/passedBy").is_none());
+    let what = match text(request, "/status/state") {
+        Some("Pending") => "To approve (or to deny, with \"Deny\"):",
+        Some("Approved") if open => "To pass a freeze window, by whoever may (or to deny, with \"Deny\"):",
+        _ => return,
+    };
+    if let Some(command) = approve_command(request) {
         page.line("");
-        page.line("To approve (or to deny, with \"Deny\"):");
+        page.line(what);
         page.line(&command);
     }
 }

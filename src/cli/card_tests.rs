@@ -128,6 +128,51 @@ fn only_a_pending_request_shows_a_command() {
 }
 
 #[test]
+fn what_it_waits_for_and_who_decides_stands_on_it() {
+    let mut waiting = request();
+    let status = waiting["status"].as_object_mut().unwrap();
+    let window = |name: &str, may: Value| json!({"name": name, "start": "0 18 * * FRI", "durationSeconds": 216000, "timeZone": "Europe/Berlin", "mayPass": may});
+    let freeze =
+        |name: &str, may: Value| json!({"policy": "production", "rule": "prod-write", "window": window(name, may)});
+    let mut passed = freeze("lunch", json!([{"kind": "User", "name": "alice"}]));
+    passed["passedBy"] = json!("alice");
+    for (field, value) in [
+        ("state", json!("Approved")),
+        ("waitsUntil", json!("2026-01-05T05:00:00Z")),
+        ("notBefore", json!("2026-01-01T10:00:00Z")),
+        (
+            "freezes",
+            json!([
+                freeze("weekend", json!([{"kind": "Group", "name": "release-managers"}])),
+                freeze("year-end", json!([])),
+                passed
+            ]),
+        ),
+        (
+            "constraints",
+            json!({"maxRetries": 2, "maxCpu": "500m", "maxMemory": "1Gi", "limits": {"maxLinesChanged": 500}}),
+        ),
+        ("advisory", json!(["limits.maxLinesChanged"])),
+        ("excluded", json!(["bob", "carol"])),
+        ("requireComment", json!(true)),
+    ] {
+        status.insert(field.into(), value);
+    }
+    let card = card(&waiting, None);
+    for rows in [
+        "Bounds      at most: retries 2, CPU 500m a container, memory 1Gi a container,\n            maxLinesChanged 500\n            not enforced here, the worker is told: limits.maxLinesChanged\n",
+        "Waits       until 2026-01-05T05:00:00Z\n            not before 2026-01-01T10:00:00Z\n            in freeze window weekend of production/prod-write: 0 18 * * FRI\n            (Europe/Berlin) for 216000 s (60 h); Group release-managers may pass\n            it\n",
+        "for 216000 s (60 h); nobody may pass it\n            not in freeze window lunch of",
+        "for 216000 s (60 h), passed by alice\n",
+        "Excluded    bob, carol\nComment     required with an approval\n",
+        "To pass a freeze window, by whoever may (or to deny, with \"Deny\"):\nkubectl patch apr run-8f9a-remediate -n payments",
+    ] {
+        assert!(card.contains(rows), "{rows}\n{card}");
+    }
+    assert!(card.contains("Outcome     waiting for 1 more"), "without a release clock it says why it waits: {card}");
+}
+
+#[test]
 fn another_job_of_the_same_name_is_called_out() {
     let mut other = job();
     other["metadata"]["uid"] = json!("j2");

@@ -14,6 +14,7 @@ const RBAC: &str = include_str!("../../deploy/rbac.yaml");
 const GUARDS: &[&str] = &[
     include_str!("../../deploy/admission/status.yaml"),
     include_str!("../../deploy/admission/requests.yaml"),
+    include_str!("../../deploy/admission/policies.yaml"),
     include_str!("../../deploy/admission/namespaces.yaml"),
     include_str!("../../deploy/admission/jobs.yaml"),
     include_str!("../../deploy/admission/cronjobs.yaml"),

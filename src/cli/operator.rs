@@ -1,11 +1,13 @@
 //! `countersign operator`: runs the operator.
 
+use crate::admission::deciders::{AccessReviews, Deciders};
 use crate::admission::registration::{self, Hold};
 use crate::admission::{server, tls};
 use crate::api::{TargetKind, names};
 use crate::cli::manifests;
 use crate::controller::{self, Index, ReadSecrets};
 use crate::integrity::{self, Integrity};
+use crate::lifecycle::Cluster;
 use crate::telemetry::{Metrics, Telemetry, Warned};
 use anyhow::{Context, bail};
 use axum_server::tls_rustls::RustlsConfig;
@@ -96,13 +98,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let key = Arc::new(controller::load_or_create(&client, &args.namespace, seed).await?);
     info!(key = key.id(), namespace = args.namespace, "signing key is there");
 
-    let index = Arc::new(Index::new(key.clone(), args.namespace.clone(), args.read_secrets != ReadSecrets::None));
+    let index = Arc::new(Index::new(
+        key.clone(),
+        args.namespace.clone(),
+        args.read_secrets != ReadSecrets::None,
+        capabilities(&client).await.context("the API server does not tell its version")?,
+    ));
     let ready = Arc::new(AtomicBool::new(false));
     let mut tasks = JoinSet::new();
     let hold = args.hold.choose(&client).await.context("the API server does not tell what it serves")?;
     let mut expected = manifests::admission_objects(&args.namespace, hold)?;
     if let Some(url) = &args.admission_url {
-        let server = server::Server { key: key.clone(), view: index.clone(), ready: ready.clone() };
+        let deciders = Arc::new(Deciders::new(Arc::new(AccessReviews(client.clone()))));
+        let server = server::Server { key: key.clone(), view: index.clone(), deciders, ready: ready.clone() };
         expected.extend(serve_admission(&mut tasks, &args, (url, hold), &client, server).await?);
     }
     let instance = format!("{}/{}", args.namespace, std::process::id());
@@ -144,6 +152,28 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         },
     }
     Ok(())
+}
+
+/// What the cluster can do, as far as its version tells.
+async fn capabilities(client: &Client) -> anyhow::Result<Cluster> {
+    let request = axum::http::Request::get("/version").body(vec![])?;
+    let version: Value = tokio::time::timeout(Duration::from_secs(30), client.request(request)).await??;
+    let cluster = Cluster { mutable_resources: at_least(&version, 36) };
+    info!(version = %version["gitVersion"], ?cluster, "the API server is there");
+    Ok(cluster)
+}
+
+/// Whether an API server's `/version` is at least 1 and that minor, which may end in letters or a plus. One that emulates
+/// an older version is what it emulates. What cannot be read is older.
+fn at_least(version: &Value, wanted: u32) -> bool {
+    let number = |field: &str| {
+        let text = version.get(field)?.as_str()?;
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        text[..digits].parse::<u32>().ok()
+    };
+    let is = |major: &str, minor: &str| number(major) == Some(1) && number(minor).is_some_and(|minor| minor >= wanted);
+    let emulates = version.get("emulationMajor").is_some() || version.get("emulationMinor").is_some();
+    is("major", "minor") && (!emulates || is("emulationMajor", "emulationMinor"))
 }
 
 /// Takes what the controller sees to where people look.
@@ -246,7 +276,30 @@ fn endpoint(url: &str, port: u16) -> anyhow::Result<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::endpoint;
+    use super::{at_least, endpoint};
+    use serde_json::json;
+
+    #[test]
+    fn a_version_is_read_or_counts_as_older() {
+        for (version, newer) in [
+            (json!({"major": "1", "minor": "36"}), true),
+            (json!({"major": "1", "minor": "36+"}), true),
+            (json!({"major": "1", "minor": "37-gke.100", "gitVersion": "v1.37.1"}), true),
+            (json!({"major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36"}), true),
+            (json!({"major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "35"}), false),
+            (json!({"major": "1", "minor": "36", "emulationMinor": "36"}), false),
+            (json!({"major": "1", "minor": "35+"}), false),
+            (json!({"major": "1", "minor": ""}), false),
+            (json!({"major": "2", "minor": "40"}), false),
+            (json!({"major": "1", "minor": "99999999999"}), false),
+            (json!({"major": "1", "minor": 36}), false),
+            (json!({"minor": "36"}), false),
+            (json!("1.36"), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(at_least(&version, 36), newer, "{version}");
+        }
+    }
 
     #[test]
     fn the_registered_url_has_our_path_and_the_bound_port() {

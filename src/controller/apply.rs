@@ -4,9 +4,12 @@ use crate::api::{ApprovalPolicyStatus, ApprovalRequestStatus, InputKind, TargetK
 use crate::binding::Snapshot;
 use crate::controller::error::{Class, Error, call};
 use crate::lifecycle::{Deletion, PolicyFacts, RequestFacts, Step, TargetFacts, TargetPatch};
+use crate::risk::RbacKind;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::{ApiResource, DynamicObject, ObjectMeta};
@@ -217,6 +220,21 @@ pub(super) fn inputs(kind: InputKind) -> ApiResource {
         InputKind::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
         InputKind::Secret => ApiResource::erase::<Secret>(&()),
     }
+}
+
+/// The resource of roles or bindings.
+pub(super) fn rbac(kind: RbacKind) -> ApiResource {
+    match kind {
+        RbacKind::ClusterRole => ApiResource::erase::<ClusterRole>(&()),
+        RbacKind::ClusterRoleBinding => ApiResource::erase::<ClusterRoleBinding>(&()),
+        RbacKind::Role => ApiResource::erase::<Role>(&()),
+        RbacKind::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
+    }
+}
+
+/// The resource of NetworkPolicies.
+pub(super) fn network_policies() -> ApiResource {
+    ApiResource::erase::<NetworkPolicy>(&())
 }
 
 /// The resource of namespaces.

@@ -106,6 +106,8 @@ fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>
             Kind::Namespace => (apply::namespaces(), "Namespace"),
             Kind::Target(kind) => (apply::targets(kind), kind.as_str()),
             Kind::Input(kind) => (apply::inputs(kind), kind.as_str()),
+            Kind::Rbac(kind) => (apply::rbac(kind), kind.as_str()),
+            Kind::NetworkPolicy => (apply::network_policies(), "NetworkPolicy"),
             Kind::Request => (apply::requests(), "ApprovalRequest"),
         };
         // Of all Pods, those that the gate holds or held.
@@ -163,7 +165,7 @@ impl Controller {
                 for (namespace, name) in gone {
                     self.remove(kind, &namespace, &name, version);
                 }
-                self.nothing(kind, version);
+                self.listed(kind, version);
             }
             Change::Set(object) => self.set(kind, &object),
             Change::Gone(object) => {
@@ -181,6 +183,8 @@ impl Controller {
             Kind::Namespace => self.index.set_namespace(object),
             Kind::Target(kind) => self.index.set_target(kind, object),
             Kind::Input(input) => self.index.set_input(input, object, self.metadata_only(kind)),
+            Kind::Rbac(kind) => self.index.set_rbac(kind, object),
+            Kind::NetworkPolicy => self.index.set_network_policy(object),
         });
         self.tell_foreign_starts();
     }
@@ -211,6 +215,8 @@ impl Controller {
             }
             Kind::Policy => self.enqueue(self.index.remove_policy(name, version)),
             Kind::Input(kind) => self.enqueue(self.index.remove_input(kind, namespace, name, version)),
+            Kind::Rbac(kind) => self.enqueue(self.index.remove_rbac(kind, namespace, name, version)),
+            Kind::NetworkPolicy => self.enqueue(self.index.remove_network_policy(namespace, name, version)),
             Kind::Namespace => self.index.remove_namespace(name),
             Kind::Target(kind) => {
                 self.forget_trouble(&Key::Target(namespace.into(), kind, name.into()));
@@ -221,11 +227,22 @@ impl Controller {
         }
     }
 
+    /// Everything is known up to that resource version. What went while nobody watched has left no version of its own.
+    fn listed(&self, kind: Kind, version: i64) {
+        match kind {
+            Kind::Input(_) => self.index.inputs_at(version),
+            Kind::Rbac(_) | Kind::NetworkPolicy => self.index.surroundings_at(version),
+            other => self.nothing(other, version),
+        }
+    }
+
+    /// Of kinds that share one version, a bookmark says nothing: it would make a view look newer than the changes of the
+    /// other kinds that it has seen.
     fn nothing(&self, kind: Kind, version: i64) {
         match kind {
             Kind::Policy => self.index.policies_at(version),
             Kind::Target(kind) => self.index.targets_at(kind, version),
-            Kind::Request | Kind::Namespace | Kind::Input(_) => {}
+            Kind::Request | Kind::Namespace | Kind::Input(_) | Kind::Rbac(_) | Kind::NetworkPolicy => {}
         }
     }
 

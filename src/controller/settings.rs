@@ -4,16 +4,22 @@ use crate::api::{InputKind, TargetKind};
 use crate::binding::Keyring;
 use crate::controller::Index;
 use crate::controller::index::Kind;
+use crate::risk::RbacKind;
 use kube::Client;
 use std::sync::Arc;
 
 /// The kinds that are always watched.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 11] = [
     Kind::Policy,
     Kind::Namespace,
     Kind::Target(TargetKind::Job),
     Kind::Target(TargetKind::Pod),
     Kind::Input(InputKind::ConfigMap),
+    Kind::Rbac(RbacKind::ClusterRole),
+    Kind::Rbac(RbacKind::ClusterRoleBinding),
+    Kind::Rbac(RbacKind::Role),
+    Kind::Rbac(RbacKind::RoleBinding),
+    Kind::NetworkPolicy,
     Kind::Request,
 ];
 
@@ -60,5 +66,21 @@ impl ReadSecrets {
     pub(super) fn kinds(self) -> Vec<Kind> {
         let secrets = (self != Self::None).then_some(Kind::Input(InputKind::Secret));
         KINDS.into_iter().chain(secrets).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The operator is ready once each of these was listed, so that a kind that it may not read keeps it from deciding.
+    #[test]
+    fn all_that_rights_and_egress_rest_on_is_watched_whatever_is_read_of_secrets() {
+        for secrets in [ReadSecrets::None, ReadSecrets::Metadata, ReadSecrets::Content] {
+            let kinds = secrets.kinds();
+            assert!(RbacKind::ALL.iter().all(|kind| kinds.contains(&Kind::Rbac(*kind))), "{secrets:?}");
+            assert!(kinds.contains(&Kind::NetworkPolicy), "{secrets:?}");
+            assert_eq!(kinds.contains(&Kind::Input(InputKind::Secret)), secrets != ReadSecrets::None);
+        }
     }
 }

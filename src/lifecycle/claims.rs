@@ -2,7 +2,7 @@
 //! of the request that will speak for the Job. Pure.
 
 use crate::api::names;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The prefix of every key of ours.
 const PREFIX: &str = "countersign.dev/";
@@ -62,6 +62,15 @@ pub struct Claims {
 }
 
 impl Claims {
+    /// The claims as the spec of a request would have them, asked by that name.
+    pub fn document(&self, requested_by: &str) -> Value {
+        let mut document = json!({"requestedBy": requested_by, "riskTags": self.risk_tags});
+        if let Some(reason) = &self.reason {
+            document["reason"] = reason.as_str().into();
+        }
+        document
+    }
+
     /// Reads the claims among annotations. Anything but a map holds none.
     pub fn read(annotations: &Value) -> Result<Self, BadClaim> {
         let claim = |key: &'static str, problem: &str, good: fn(&str) -> bool| match annotations.get(key) {

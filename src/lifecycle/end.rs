@@ -7,7 +7,7 @@ use crate::binding::{Receipt, ReceiptJob, ReceiptRequest};
 use crate::lifecycle::evaluate::Evaluation;
 use crate::lifecycle::plan::{Note, Observed, Plan, Step, Target, close_step};
 use crate::lifecycle::{Override, message, status, target_patch};
-use crate::review::Tally;
+use crate::review::{Tally, covers};
 
 /// Reason of a release that nobody approved.
 const OVERRIDDEN: &str = "Overridden";
@@ -28,7 +28,7 @@ pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation,
 }
 
 /// On what grounds a request is released: the reason of its conditions, and a text for a person.
-fn grounds(approvers: &[String]) -> (&'static str, String) {
+pub(super) fn grounds(approvers: &[String]) -> (&'static str, String) {
     match approvers {
         [] => ("Allowed", "allowed by policy".into()),
         some => ("Approved", format!("approved by {}", some.join(", "))),
@@ -52,7 +52,7 @@ pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: O
         time: o.now,
     };
     let envelope = receipt.sign(o.key).ok()?;
-    Some(Step::Release(target_patch::release(job, &e.constraints, digest, &envelope)))
+    Some(Step::Release(target_patch::release(job, &e.constraints, o.cluster, digest, &envelope)))
 }
 
 /// The Job carries our receipt: it was released, and only the status is missing.
@@ -64,15 +64,19 @@ pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
     status.job_hash = Some(receipt.job.hash.clone());
     status.constraints = receipt.constraints.clone();
     for progress in &mut status.approvals {
-        let covers = |name: &&String| {
+        let fills = |name: &&String| {
             let review = o.request.reviews.iter().rev().find(|r| r.sealed && r.review.reviewer.username == **name);
-            review.is_some_and(|r| {
-                let reviewer = &r.review.reviewer;
-                progress.approvers.iter().any(|a| a.covers(&reviewer.username, &reviewer.groups))
-            })
+            review.is_some_and(|r| covers(&progress.approvers, &r.review.reviewer))
         };
-        let by: Vec<_> = receipt.approvers.iter().filter(covers).cloned().collect();
+        let by: Vec<_> = receipt.approvers.iter().filter(fills).cloned().collect();
         progress.approved_by = by;
+    }
+    for freeze in &mut status.freezes {
+        let may = |name: &&String| {
+            let review = o.request.reviews.iter().rev().find(|r| r.sealed && r.review.reviewer.username == **name);
+            review.is_some_and(|r| covers(&freeze.window.may_pass, &r.review.reviewer))
+        };
+        freeze.passed_by = receipt.approvers.iter().find(may).cloned();
     }
     let (held, required) = status
         .approvals
@@ -117,7 +121,7 @@ pub(super) fn without_approval(o: &Observed<'_>, state: State, reason: &str, tex
 /// A Deny rule matched.
 pub(super) fn denied_by_policy(o: &Observed<'_>, e: &Evaluation, text: &str) -> Plan {
     let mut status = o.request.status.clone();
-    status::describe(&mut status, e);
+    status::describe(&mut status, o, e);
     let generation = o.request.generation;
     let why = "evaluated";
     condition::set(&mut status.conditions, "Evaluated", ConditionStatus::True, "Denied", why, generation, o.now);
@@ -159,6 +163,7 @@ fn finish(
     status.observed_generation = generation;
     status.message = text.clone();
     status.release_by = None;
+    status.waits_until = None;
     if state == State::Released && reason != OVERRIDDEN {
         condition::set(&mut status.conditions, "Approved", ConditionStatus::True, reason, &text, generation, o.now);
     } else {

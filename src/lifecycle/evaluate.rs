@@ -1,11 +1,12 @@
 //! What policy says of a request and its target now.
 
 use crate::api::status::{JobBounds, ScopeEntry, TagSource};
-use crate::api::{BoundInput, Constraints, TargetKind, TargetRef, policy::Decision};
+use crate::api::{BoundInput, Constraints, SelfApproval, Subject, TargetKind, TargetRef, policy::Decision};
 use crate::binding::{BoundJob, InputState, Shown, Snapshot, bound, digest, job_hash};
 use crate::lifecycle::plan::{Observed, Target, asked_for};
-use crate::lifecycle::{Claim, Gate, NamespaceFacts, TargetFacts, obstacles, target_patch};
-use crate::policy::{Facts, Outcome, evaluate};
+use crate::lifecycle::{Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, obstacles, target_patch};
+use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, classify, evaluate, shortfall};
+use crate::risk::Work;
 use std::collections::BTreeSet;
 
 /// Most entries of the scope that are shown.
@@ -41,6 +42,10 @@ pub(super) struct Evaluation {
     pub snapshot: Option<Snapshot>,
     pub job: Option<EvaluatedJob>,
     pub inputs: Vec<BoundInput>,
+    /// Who may not approve, even where self-approval is allowed.
+    pub excluded: Vec<String>,
+    /// Who may pass a freeze window, all windows together.
+    pub passers: Vec<Subject>,
     pub problem: Option<Problem>,
 }
 
@@ -48,18 +53,30 @@ impl Evaluation {
     pub(super) fn of(o: &Observed<'_>, namespace: &NamespaceFacts) -> Self {
         let spec = &o.request.spec;
         let requester = o.request.requester();
+        let target = match &o.target {
+            Target::Found(target, _) => Some(*target),
+            _ => None,
+        };
+        let derived = derived_tags(o.policies, target, o.surroundings, namespace);
         let facts = Facts {
             requested_by: &spec.requested_by,
             declared_tags: &spec.risk_tags,
-            derived_tags: &[],
+            claims: &o.request.ask,
+            derived_tags: &derived,
             requester: &requester,
+            namespace: &o.request.namespace,
             namespace_labels: &namespace.labels,
+            object: target.map(|target| &target.work.object),
+            asked: o.request.created,
         };
         let outcome = evaluate(o.policies, &facts);
         let constraints = outcome.constraints.tightest(&spec.constraints);
-        let scope = scope(o);
+        let scope = scope(o, derived);
         let inputs = bound(o.inputs, namespace.gate == Gate::Enforce);
-        let mut evaluation = Self { scope, constraints, snapshot: None, job: None, inputs, problem: None, outcome };
+        let excluded = excluded(&outcome, target.map(|target| &target.marks));
+        let passers = outcome.passers();
+        let mut evaluation =
+            Self { scope, constraints, snapshot: None, job: None, inputs, excluded, passers, problem: None, outcome };
         evaluation.problem = evaluation.bind(o).err().or_else(|| evaluation.obstacle(o));
         evaluation
     }
@@ -97,13 +114,18 @@ impl Evaluation {
                 "no authenticated requester was stamped; create the request anew".into(),
             ));
         }
-        if let Some((name, error)) = self.outcome.not_ready.first() {
-            let text = format!("policy {name} does not compile and might apply, so nothing is approved: {error}");
+        if let Some(doubt) = self.outcome.doubts.first() {
+            let text = format!("policy {} {}, so nothing is approved: {}", doubt.policy, doubt.what, doubt.error);
             return Some(problem("PolicyNotReady", text));
         }
         if self.outcome.approvals_required() > crate::policy::MAX_APPROVALS {
             let n = self.outcome.approvals_required();
             let text = format!("the matching rules ask for {n} approvals together; at most 64 can be recorded");
+            return Some(problem("Unsatisfiable", text));
+        }
+        if let Some(short) = shortfall(&self.outcome.requirements, &|person| self.barred(o, person)) {
+            let text =
+                format!("nobody can approve this: {short}; ask the platform team, or have another create and ask");
             return Some(problem("Unsatisfiable", text));
         }
         if !matches!(o.target, Target::Missing) && self.digest_at(o, 1).is_none() {
@@ -123,6 +145,13 @@ impl Evaluation {
             }
             _ => None,
         }
+    }
+
+    /// Whether that person does not count for this request.
+    fn barred(&self, o: &Observed<'_>, person: &Subject) -> bool {
+        let parties = self.job.as_ref().map_or(&[][..], |job| &job.parties);
+        let requester = o.request.spec.requester.as_ref().map_or("", |r| &r.username);
+        barred(person, &self.outcome, &self.excluded, requester, parties)
     }
 
     /// Why policy denies the request, if it does.
@@ -147,21 +176,57 @@ impl Evaluation {
             policy_snapshot: &self.snapshot.as_ref()?.hash,
             job: self.job.as_ref().map(|job| BoundJob { hash: &job.hash, bounds: &job.bounds, parties: &job.parties }),
             inputs: &self.inputs,
+            excluded: &self.excluded,
         };
         digest(&shown).ok()
     }
 }
 
-/// What it can touch: what the requester declares, and what it reads that nobody can hold still.
-fn scope(o: &Observed<'_>) -> Vec<ScopeEntry> {
+/// Whether that person does not count: is excluded, or asked for it or has a part in it where self-approval is forbidden.
+pub fn barred(person: &Subject, outcome: &Outcome, excluded: &[String], requester: &str, parties: &[String]) -> bool {
+    let is = |username: &str| person.covers(username, &[]);
+    let own = || is(requester) || parties.iter().any(|party| is(party));
+    excluded.iter().any(|name| is(name)) || (outcome.self_approval == SelfApproval::Forbid && own())
+}
+
+/// Risk tags from what will run, and where.
+pub(super) fn derived_tags(
+    policies: &PolicySet,
+    target: Option<&TargetFacts>,
+    surroundings: &Surroundings,
+    namespace: &NamespaceFacts,
+) -> Vec<DerivedTag> {
+    let work = target.map(|target| Work {
+        traits: &target.work.traits,
+        rights: &surroundings.rights,
+        open_egress: surroundings.open_egress,
+    });
+    classify(policies, work.as_ref(), &namespace.labels)
+}
+
+/// Who may not approve, whatever is allowed otherwise: editors of policies, and who made the target with these marks. Sorted.
+pub fn excluded(outcome: &Outcome, target: Option<&Marks>) -> Vec<String> {
+    let mut names: BTreeSet<String> = outcome.editors.iter().map(|editor| editor.to_string()).collect();
+    if let Some(marks) = target.filter(|_| outcome.exclude_creator) {
+        names.extend(marks.creator.iter().map(|creator| creator.username.clone()));
+        names.extend(marks.authors.iter().cloned());
+    }
+    names.into_iter().collect()
+}
+
+/// What it can touch: what the requester declares, what will run, and what that reads that nobody can hold still.
+fn scope(o: &Observed<'_>, derived: Vec<DerivedTag>) -> Vec<ScopeEntry> {
+    let entry =
+        |tag: &str, source, detail| ScopeEntry { tag: tag.into(), source, detail, policy: None, advisory: false };
     let declared: BTreeSet<&String> = o.request.spec.risk_tags.iter().collect();
-    let declared =
-        declared.into_iter().map(|tag| ScopeEntry { tag: tag.clone(), source: TagSource::Declared, detail: None });
-    let unheld = |(word, detail): (&str, String)| ScopeEntry {
-        tag: word.into(),
-        source: TagSource::Unheld,
-        detail: Some(detail),
-    };
+    let declared = declared.into_iter().map(|tag| entry(tag, TagSource::Declared, None));
+    let derived = derived.into_iter().map(|derived| ScopeEntry {
+        tag: derived.tag,
+        source: TagSource::Derived,
+        detail: Some(derived.detail),
+        policy: derived.policy,
+        advisory: derived.advisory,
+    });
     let target = match &o.target {
         Target::Found(target, _) => target.reads.unheld.clone(),
         _ => vec![],
@@ -170,7 +235,8 @@ fn scope(o: &Observed<'_>) -> Vec<ScopeEntry> {
     let unread = unread.map(|(input, _)| {
         ("unread-input", format!("{} {}, which the operator may not read", input.kind.as_str(), input.name))
     });
-    declared.chain(target.into_iter().chain(unread).map(unheld)).take(MOST_SCOPE).collect()
+    let unheld = target.into_iter().chain(unread).map(|(word, detail)| entry(word, TagSource::Unheld, Some(detail)));
+    declared.chain(derived).chain(unheld).take(MOST_SCOPE).collect()
 }
 
 fn missing(namespace: &str, target: Option<&TargetRef>) -> String {

@@ -3,6 +3,7 @@
 use crate::api::{ApprovalRequestSpec, ApprovalRequestStatus, Requester, names};
 use crate::binding::{Keyring, ask, verify_seal};
 use crate::review::CountedReview;
+use crate::risk::Rights;
 use jiff::Timestamp;
 use kube::core::{DynamicObject, ObjectMeta};
 use serde_json::Value;
@@ -148,6 +149,24 @@ impl Gate {
             _ => Self::Off,
         }
     }
+}
+
+/// What stands around a Job or Pod, and how far that view goes.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// What RBAC lets its service account do.
+    pub rights: Arc<Rights>,
+    /// Whether no NetworkPolicy restricts its egress.
+    pub open_egress: bool,
+    /// The newest resource version seen of any role, role binding or NetworkPolicy.
+    pub version: i64,
+}
+
+/// What the cluster can do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Cluster {
+    /// Whether the resources of a suspended Job's containers can be changed (Kubernetes 1.36 and newer, KEP-5440).
+    pub mutable_resources: bool,
 }
 
 /// A namespace.

@@ -6,9 +6,12 @@ use crate::binding::{
     BoundJob, InputRef, InputState, Keyring, Receipt, ReceiptJob, Shown, Snapshot, bound, digest, job_hash, sha256,
 };
 use crate::lifecycle::claims::default_requested_by;
-use crate::lifecycle::evaluate::beyond_release;
+use crate::lifecycle::evaluate::{beyond_release, derived_tags};
 use crate::lifecycle::plan::Deletion;
-use crate::lifecycle::{Contender, Gate, NamespaceFacts, Note, Plan, Step, TargetFacts, obstacles, target_patch};
+use crate::lifecycle::{
+    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, obstacles, resources,
+    target_patch,
+};
 use crate::policy::{Facts, Outcome, PolicySet, evaluate};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -36,6 +39,10 @@ pub struct Held<'a> {
     pub requests: &'a [Contender],
     /// The ConfigMaps and Secrets that it reads, as they are now.
     pub inputs: &'a [(InputRef, InputState)],
+    /// What stands around it.
+    pub surroundings: &'a Surroundings,
+    /// What the cluster can do.
+    pub cluster: Cluster,
     /// Older Jobs of the same CronJob that wait as well.
     pub waiting: usize,
     /// Whether every watch has spoken lately. Nothing is started on old news.
@@ -80,13 +87,14 @@ pub fn plan_gate(o: &Held<'_>) -> Plan {
 /// What the gate would have done, had it been closed: told of new Jobs only. Who created them is not known here, so a rule
 /// that names requesters does not match; the warning at admission knows.
 fn would(o: &Held<'_>) -> Option<Note> {
-    if o.now.duration_since(o.target.created) > NEW {
+    // What runs already is not looked at again, and nothing is known of its work then.
+    if o.now.duration_since(o.target.created) > NEW || o.target.work.object.is_null() {
         return None;
     }
     let outcome = outcome(o);
     let rules: Vec<_> = outcome.matches.iter().map(|m| format!("{}/{}", m.policy, m.rule.name)).collect();
     let (reason, text) = match outcome.decision {
-        Some(Decision::Allow) if outcome.not_ready.is_empty() => return None,
+        Some(Decision::Allow) if outcome.doubts.is_empty() => return None,
         Some(Decision::Deny) => {
             ("WouldDeny", format!("the gate would deny {} ({})", o.target.noun(), rules.join(", ")))
         }
@@ -146,9 +154,13 @@ fn outcome(o: &Held<'_>) -> Outcome {
         &Facts {
             requested_by: &requested_by,
             declared_tags: &claims.risk_tags,
-            derived_tags: &[],
+            claims: &claims.document(&requested_by),
+            derived_tags: &derived_tags(o.policies, Some(o.target), o.surroundings, o.namespace),
             requester: o.target.marks.creator.as_ref().unwrap_or(const { &crate::api::Requester::NOBODY }),
+            namespace: &o.target.namespace,
             namespace_labels: &o.namespace.labels,
+            object: Some(&o.target.work.object),
+            asked: o.target.created,
         },
     )
 }
@@ -156,10 +168,19 @@ fn outcome(o: &Held<'_>) -> Outcome {
 /// Whether it may start at once: policy allows it, nothing is in doubt, and nothing has to be shown first.
 fn allowed(o: &Held<'_>, outcome: &Outcome) -> bool {
     outcome.decision == Some(Decision::Allow)
-        && outcome.not_ready.is_empty()
+        && outcome.doubts.is_empty()
         && o.target.marks.bad_claim.is_none()
         && beyond_release(o.target).is_none()
         && obstacles(outcome, o.inputs, &o.target.reads.unpinned, true).is_none()
+        && resources::unenforceable(o.target, &outcome.constraints, o.cluster).is_none()
+        && open(o, outcome)
+}
+
+/// Whether no delay and no freeze window keeps it. What has to wait is asked for, so that everybody sees what it waits for.
+fn open(o: &Held<'_>, outcome: &Outcome) -> bool {
+    let delay = SignedDuration::from_secs(outcome.not_before_seconds.unwrap_or_default());
+    o.now.duration_since(o.target.created) >= delay
+        && outcome.windows.iter().all(|window| window.compiled().holds_until(o.now).is_none())
 }
 
 /// Starts it on policy's word: one write, beside keeping a snapshot that is not kept yet.
@@ -178,6 +199,7 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
         policy_snapshot: &snapshot.hash,
         job: Some(BoundJob { hash: &hash, bounds: &bounds, parties: &[] }),
         inputs: &bound(o.inputs, true),
+        excluded: &[],
     };
     let digest = digest(&shown).ok()?;
     let receipt = Receipt {
@@ -190,7 +212,7 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
         time: o.now,
     };
     let envelope = receipt.sign(o.key).ok()?;
-    let patch = target_patch::release(target, &outcome.constraints, &digest, &envelope);
+    let patch = target_patch::release(target, &outcome.constraints, o.cluster, &digest, &envelope);
     let rules: Vec<_> = outcome.matches.iter().map(|m| format!("{}/{}", m.policy, m.rule.name)).collect();
     let note = Note { warning: false, reason: "Allowed".into(), message: format!("allowed by {}", rules.join(", ")) };
     Some(Plan { steps: vec![Step::KeepSnapshot(snapshot), Step::Release(patch)], next: None, note: Some(note) })

@@ -9,7 +9,7 @@ use std::sync::Arc;
 fn outcome(demands: Value) -> Outcome {
     let mut rule = json!({"name": "prod-write", "decision": "Allow"});
     rule.as_object_mut().unwrap().extend(demands.as_object().unwrap().clone());
-    let compiled = compile("production", &json!({"rules": [rule]})).unwrap();
+    let compiled = compile("production", &json!({"rules": [rule]}), None).unwrap();
     let policies = PolicySet { ready: vec![Arc::new(compiled)], broken: vec![] };
     let facts = Facts {
         requested_by: "",
@@ -17,6 +17,10 @@ fn outcome(demands: Value) -> Outcome {
         derived_tags: &[],
         requester: &Requester::default(),
         namespace_labels: &BTreeMap::new(),
+        claims: &Value::Null,
+        namespace: "payments",
+        object: None,
+        asked: jiff::Timestamp::UNIX_EPOCH,
     };
     evaluate(&policies, &facts)
 }

@@ -1,10 +1,15 @@
 //! What `status.message` tells a person.
 
+use crate::api::Subject;
 use crate::lifecycle::RequestFacts;
+use crate::policy::JoinedWindow;
 use crate::review::Tally;
 
 /// Longest message that is stored; longer ones are cut.
 const LONGEST: usize = 2000;
+
+/// Most freeze windows that a message names, and most of those who may pass one.
+const MOST_WINDOWS: usize = 3;
 
 /// What is still missing: `1 more approval from sre, 2 from security`.
 pub fn missing(tally: &Tally) -> String {
@@ -28,6 +33,23 @@ pub fn approve_command(request: &RequestFacts, digest: &str) -> String {
         r#"kubectl patch apr {} -n {} --type=merge -p '{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"}}}}}}'"#,
         request.name, request.namespace
     )
+}
+
+/// Freeze windows and who may pass them: `freeze window weekend of rule prod/prod-write holds (sre may pass it)`.
+pub fn windows(windows: &[&JoinedWindow]) -> String {
+    let told = windows.iter().take(MOST_WINDOWS).map(|joined| {
+        let window = joined.window();
+        let who: Vec<_> = window.may_pass.iter().take(MOST_WINDOWS).map(Subject::describe).collect();
+        let more = if window.may_pass.len() > who.len() { " or others" } else { "" };
+        let who = if who.is_empty() { "nobody".into() } else { who.join(" or ") };
+        let (policy, rule) = (&joined.rule.policy, &joined.rule.rule.name);
+        format!("freeze window {} of rule {policy}/{rule} holds ({who}{more} may pass it)", window.name)
+    });
+    let mut told: Vec<_> = told.collect();
+    if windows.len() > told.len() {
+        told.push(format!("{} more freeze windows hold", windows.len() - told.len()));
+    }
+    told.join("; ")
 }
 
 /// Reviews that do not count, and why.

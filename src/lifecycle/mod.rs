@@ -14,18 +14,22 @@ mod marks;
 mod message;
 mod plan;
 mod policy;
+mod release;
+mod resources;
 mod status;
 mod target;
 mod target_patch;
 
 pub use claim::{Claim, Contender, claim};
-pub use facts::{BrokenRequest, Gate, NamespaceFacts, RequestFacts, version};
+pub use evaluate::{barred, excluded};
+pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surroundings, version};
 pub use gate::{Held, MOST_WAITING, plan_gate};
 pub use inputs::obstacles;
 pub use marks::{Marks, Override, Reads};
+pub use message::missing;
 pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
 pub use policy::{PolicyFacts, plan_policy};
-pub use target::TargetFacts;
+pub use target::{HeldWork, TargetFacts, traits};
 
 #[cfg(test)]
 mod tests;

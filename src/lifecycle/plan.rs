@@ -4,7 +4,8 @@ use crate::api::{ApprovalRequestStatus, Requester, State, TargetKind};
 use crate::binding::{InputRef, InputState, Keyring, Receipt, Snapshot};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::{
-    Claim, Gate, NamespaceFacts, Override, RequestFacts, TargetFacts, end, message, status, target_patch,
+    Claim, Cluster, Gate, NamespaceFacts, Override, RequestFacts, Surroundings, TargetFacts, end, message, release,
+    status, target_patch,
 };
 use crate::policy::PolicySet;
 use crate::review::{Tally, Terms, fold};
@@ -12,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 /// How long after a deadline the request expires: a review that was sealed in time may still be on its way here.
-const GRACE: SignedDuration = SignedDuration::from_millis(500);
+pub(super) const GRACE: SignedDuration = SignedDuration::from_millis(500);
 
 /// Everything one decision rests on.
 #[derive(Debug)]
@@ -31,6 +32,10 @@ pub struct Observed<'a> {
     pub inputs: &'a [(InputRef, InputState)],
     /// The newest resource version seen of any of them.
     pub inputs_version: i64,
+    /// What stands around the target.
+    pub surroundings: &'a Surroundings,
+    /// What the cluster can do.
+    pub cluster: Cluster,
     /// The request's namespace; none while it is not known yet.
     pub namespace: Option<&'a NamespaceFacts>,
     /// Whether every watch has spoken lately. Nothing is released on old news.
@@ -215,10 +220,11 @@ fn decide(o: &Observed<'_>) -> Plan {
         return end::without_approval(o, State::Cancelled, "Withdrawn", "withdrawn by the requester");
     }
     let Some(namespace) = o.namespace else { return Plan::idle() };
-    let evaluation = Evaluation::of(o, namespace);
+    let mut evaluation = Evaluation::of(o, namespace);
     if let Some(message) = evaluation.denial() {
         return end::denied_by_policy(o, &evaluation, &message);
     }
+    evaluation.problem = evaluation.problem.take().or_else(|| release::obstacle(o, &evaluation));
     if evaluation.digest_at(o, request.status.revision).as_deref() == request.status.digest.as_deref()
         && request.status.digest.is_some()
     {
@@ -261,6 +267,7 @@ fn is_newer(o: &Observed<'_>) -> bool {
         (bound.namespace, now.namespace),
         (bound.target, now.target),
         (bound.inputs, now.inputs),
+        (bound.surroundings, now.surroundings),
         (bound.format, now.format),
     ];
     pairs.iter().all(|(then, now)| now >= then) && pairs.iter().any(|(then, now)| now > then)
@@ -287,8 +294,8 @@ fn proceed(o: &Observed<'_>, evaluation: Evaluation, binding: Binding) -> Plan {
     let allowed = evaluation.outcome.requirements.is_empty();
     let approved_at = tally.approved_at.filter(|at| *at <= pending_until);
     match approved_at {
-        Some(at) => release_or_expire(o, next, &evaluation, &tally, Some(at)),
-        None if allowed => release_or_expire(o, next, &evaluation, &tally, None),
+        Some(at) => release::release_or_expire(o, next, &evaluation, &tally, Some(at)),
+        None if allowed => release::release_or_expire(o, next, &evaluation, &tally, None),
         None => wait_or_expire(o, next, &evaluation, &tally, None),
     }
 }
@@ -296,10 +303,13 @@ fn proceed(o: &Observed<'_>, evaluation: Evaluation, binding: Binding) -> Plan {
 fn terms<'a>(o: &'a Observed<'_>, evaluation: &'a Evaluation, digest: &'a str) -> Terms<'a> {
     Terms {
         requirements: &evaluation.outcome.requirements,
+        passers: &evaluation.passers,
         denials: evaluation.outcome.denials,
         self_approval: evaluation.outcome.self_approval,
         requester: o.request.spec.requester.as_ref().unwrap_or(const { &Requester::NOBODY }),
         parties: evaluation.job.as_ref().map_or(&[], |job| &job.parties),
+        excluded: &evaluation.excluded,
+        require_comment: evaluation.outcome.require_comment,
         digest,
     }
 }
@@ -320,36 +330,6 @@ fn wait_or_expire(
     let mut plan = next.pending(o, evaluation, tally, problem);
     plan.next = Some(expires);
     plan
-}
-
-/// Releases what is approved (at that time) or allowed (then without a release deadline).
-fn release_or_expire(
-    o: &Observed<'_>,
-    next: status::Next,
-    evaluation: &Evaluation,
-    tally: &Tally,
-    approved_at: Option<Timestamp>,
-) -> Plan {
-    let release_by = approved_at.map(|at| at + seconds(evaluation.outcome.release_timeout_seconds));
-    if let Some(by) = release_by.filter(|by| o.now >= *by + GRACE) {
-        let why = o.refused.unwrap_or("the operator was not able to act in time");
-        let text = format!("approved, but not released by {by}: {why}; ask anew");
-        return end::expired(o, next, evaluation, tally, &text);
-    }
-    if !o.fresh {
-        return Plan::until(o.now + SignedDuration::from_secs(1));
-    }
-    if let Some(refused) = o.refused {
-        let release = end::release(o, evaluation, tally, next.digest.as_deref());
-        let mut plan = next.approved(o, evaluation, tally, release_by, refused);
-        // First say so, then try again: once it succeeds, the receipt on the Job finishes the request.
-        if plan.steps.is_empty() {
-            plan.steps.extend(release);
-        }
-        plan.next = release_by.map(|by| by + GRACE);
-        return plan;
-    }
-    end::released(o, next, evaluation, tally)
 }
 
 /// A number of seconds, as the API bounds it.

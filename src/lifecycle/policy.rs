@@ -18,6 +18,8 @@ pub struct PolicyFacts {
     pub generation: Option<i64>,
     /// Content hash of the spec as stored.
     pub snapshot: Option<String>,
+    /// Who last changed the spec, where admission stamped that.
+    pub editor: Option<String>,
     /// Whether it compiles.
     pub compiled: Result<(), PolicyError>,
     /// The status as stored.

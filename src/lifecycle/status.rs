@@ -1,19 +1,24 @@
 //! The status to write: composed from the stored one, so that equal facts give an equal status and no write.
 
 use crate::api::condition::{self, ConditionStatus};
-use crate::api::status::{BoundAt, BoundTarget, RuleMatch, Summary, TagSource};
+use crate::api::status::{BoundAt, BoundTarget, Freeze, RuleMatch, Summary, TagSource};
 use crate::api::{ApprovalRequestStatus, State, TargetKind};
 use crate::binding::{DIGEST_FORMAT, MAX_INPUTS};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
-use crate::lifecycle::message;
 use crate::lifecycle::plan::{Binding, Note, Observed, Plan, Step, Target};
+use crate::lifecycle::{end, message, release, resources};
 use crate::policy::Outcome;
 use crate::review::Tally;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::BTreeSet;
 
 /// Most matches that are listed; the snapshot has them all.
 const MOST_MATCHES: usize = 256;
+/// Most freeze windows that are listed; the snapshot has them all.
+const MOST_FREEZES: usize = 32;
+/// Longest word on an expression that failed.
+const LONGEST_FAILURE: usize = 256;
 
 /// The versions of what this view shows.
 pub fn bound_at(o: &Observed<'_>) -> BoundAt {
@@ -26,7 +31,23 @@ pub fn bound_at(o: &Observed<'_>) -> BoundAt {
         },
         format: DIGEST_FORMAT,
         inputs: if o.inputs.is_empty() { 0 } else { o.inputs_version },
+        surroundings: match &o.target {
+            Target::Found(..) => o.surroundings.version,
+            _ => 0,
+        },
     }
+}
+
+/// What a release waits for.
+pub(super) struct Wait {
+    /// When it can be tried, if that is known.
+    pub until: Option<Timestamp>,
+    /// When the approval expires.
+    pub release_by: Option<Timestamp>,
+    /// Whether the API server refused it.
+    pub refused: bool,
+    /// For a person.
+    pub text: String,
 }
 
 /// The status being composed.
@@ -67,12 +88,12 @@ impl Next {
             } else if was_bound {
                 status.bound_at = Some(bound_at(o));
             }
-            describe(&mut status, e);
+            describe(&mut status, o, e);
         } else if e.problem.is_none() {
-            describe(&mut status, e);
+            describe(&mut status, o, e);
             recover(&mut status, o);
         } else if !was_bound {
-            describe(&mut status, e);
+            describe(&mut status, o, e);
         }
         if o.request.status.target.is_none() && status.target.is_some() {
             status.bound_at = Some(bound_at(o));
@@ -92,6 +113,7 @@ impl Next {
         let status = &mut self.status;
         status.state = State::Pending;
         status.release_by = None;
+        status.waits_until = None;
         status.conditions.retain(|c| c.type_ != "Approved");
         let note = match problem {
             Some(p) => {
@@ -116,30 +138,30 @@ impl Next {
         self.written(o, e, note)
     }
 
-    /// Approved, and the API server does not take the release.
-    pub(super) fn approved(
-        mut self,
-        o: &Observed<'_>,
-        e: &Evaluation,
-        tally: &Tally,
-        release_by: Option<Timestamp>,
-        refused: &str,
-    ) -> Plan {
+    /// Approved or allowed, and the release waits.
+    pub(super) fn approved(mut self, o: &Observed<'_>, e: &Evaluation, tally: &Tally, wait: Wait) -> Plan {
         self.tallied(e, tally);
+        let (reason, text) = end::grounds(&tally.approvers);
         let status = &mut self.status;
         status.state = State::Approved;
-        status.release_by = release_by.map(|by| Time(whole_second(by)));
-        status.message = message::cut(format!("approved; the release waits, the API server refused it: {refused}"));
-        let text = "approved";
+        status.release_by = wait.release_by.map(|by| Time(whole_second(by)));
+        status.waits_until = wait.until.map(|until| Time(whole_second(until)));
+        status.message = message::cut(wait.text);
         let generation = o.request.generation;
-        condition::set(&mut status.conditions, "Approved", ConditionStatus::True, "Approved", text, generation, o.now);
-        let known = o.request.status.state == State::Approved;
-        let note = Note { warning: true, reason: "ReleaseRefused".into(), message: self.status.message.clone() };
+        let told = message::cut(text);
+        condition::set(&mut status.conditions, "Approved", ConditionStatus::True, reason, &told, generation, o.now);
+        let before = &o.request.status;
+        let known = before.state == State::Approved && before.waits_until == status.waits_until;
+        let (warning, reason) = if wait.refused { (true, "ReleaseRefused") } else { (false, "ReleaseWaits") };
+        let note = Note { warning, reason: reason.into(), message: self.status.message.clone() };
         self.written(o, e, (!known).then_some(note))
     }
 
     /// Sets how far the approval has come.
     pub(super) fn tallied(&mut self, e: &Evaluation, tally: &Tally) {
+        for freeze in &mut self.status.freezes {
+            freeze.passed_by = release::passer(&freeze.window.may_pass, tally).map(|who| who.username.clone());
+        }
         if self.status.digest.is_none() {
             self.status.approvals = vec![];
             return;
@@ -190,7 +212,7 @@ fn difference(status: &ApprovalRequestStatus, e: &Evaluation) -> String {
 }
 
 /// Writes what the evaluation found into the status.
-pub(super) fn describe(status: &mut ApprovalRequestStatus, e: &Evaluation) {
+pub(super) fn describe(status: &mut ApprovalRequestStatus, o: &Observed<'_>, e: &Evaluation) {
     status.matches = e
         .outcome
         .matches
@@ -201,10 +223,19 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, e: &Evaluation) {
             rule: m.rule.name.clone(),
             decision: m.rule.decision,
             reason: m.rule.reason.clone(),
+            failed: e.outcome.failure(m).map(|error| error.chars().take(LONGEST_FAILURE).collect()),
         })
         .collect();
     status.scope = e.scope.clone();
     status.constraints = e.constraints.clone();
+    let target = match &o.target {
+        Target::Found(target, _) => Some(*target),
+        _ => None,
+    };
+    let kind = o.request.spec.target.as_ref().map(|target| target.kind);
+    status.advisory = resources::advisory(&e.constraints, kind, target);
+    status.not_before = release::not_before(o, e).map(Time);
+    status.freezes = freezes(&e.outcome);
     status.inputs = e.inputs.iter().take(MAX_INPUTS).cloned().collect();
     if let Some(job) = &e.job {
         status.target =
@@ -216,8 +247,20 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, e: &Evaluation) {
     status.job_hash = e.job.as_ref().filter(|_| bound).map(|j| j.hash.clone());
     status.denials = bound.then_some(e.outcome.denials);
     status.self_approval = bound.then_some(e.outcome.self_approval);
+    status.excluded = e.excluded.clone();
+    status.require_comment = e.outcome.require_comment;
     let approvals = status.summary.take().map(|s| s.approvals).unwrap_or_default();
     status.summary = Some(Summary { risk: tags(e), rule: rules(&e.outcome), approvals });
+}
+
+fn freezes(outcome: &Outcome) -> Vec<Freeze> {
+    let listed = outcome.windows.iter().take(MOST_FREEZES).map(|joined| Freeze {
+        policy: joined.rule.policy.to_string(),
+        rule: joined.rule.rule.name.clone(),
+        window: joined.window().clone(),
+        passed_by: None,
+    });
+    listed.collect()
 }
 
 /// A problem is over and what was shown still stands.
@@ -231,8 +274,10 @@ fn recover(status: &mut ApprovalRequestStatus, o: &Observed<'_>) {
 }
 
 fn tags(e: &Evaluation) -> String {
-    let tags: Vec<_> = e.scope.iter().filter(|s| s.source != TagSource::Unheld).map(|s| s.tag.as_str()).collect();
-    shorten(tags.join(","))
+    // Declared or derived, or both: each once, in the order of the scope.
+    let mut seen = BTreeSet::new();
+    let tags = e.scope.iter().filter(|s| s.source != TagSource::Unheld && seen.insert(&s.tag));
+    shorten(tags.map(|s| s.tag.as_str()).collect::<Vec<_>>().join(","))
 }
 
 /// The rules that carry the decision, by name.

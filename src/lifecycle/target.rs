@@ -1,12 +1,14 @@
 //! What is known of a Job, or of a Pod that the gate holds, taken from its stored form once, when it arrives.
 
 use crate::api::status::JobBounds;
-use crate::api::{TargetKind, names};
+use crate::api::{State, TargetKind, names};
 use crate::binding::{Keyring, Receipt, pod_work_hash, work_hash};
 use crate::lifecycle::{Marks, Reads, version};
+use crate::risk::Traits;
 use jiff::Timestamp;
 use kube::core::DynamicObject;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A Job or a held Pod.
@@ -56,6 +58,47 @@ pub struct TargetFacts {
     pub marks: Marks,
     /// What it reads; kept while it is held.
     pub reads: Arc<Reads>,
+    /// What it will run, for policy; kept while there is something to decide about it.
+    pub work: Arc<HeldWork>,
+}
+
+/// What a Job or Pod will run, as policy sees it.
+#[derive(Clone, Debug, Default)]
+pub struct HeldWork {
+    /// Signs of risk in its pod spec.
+    pub traits: Traits,
+    /// Labels of its Pods.
+    pub pod_labels: BTreeMap<String, String>,
+    /// Itself, as expressions see it: `apiVersion`, `kind`, `metadata` (name, namespace, labels, annotations) and `spec`.
+    pub object: Value,
+}
+
+impl HeldWork {
+    fn of(kind: TargetKind, metadata: &Value, spec: &Value) -> Self {
+        let part = |field: &str| metadata.get(field).cloned().unwrap_or_default();
+        let (traits, pod_labels) = traits(kind, metadata, spec);
+        Self {
+            traits,
+            pod_labels,
+            object: json!({
+                "apiVersion": kind.api_version(),
+                "kind": kind.as_str(),
+                "metadata": {
+                    "name": part("name"),
+                    "namespace": part("namespace"),
+                    "labels": part("labels"),
+                    "annotations": part("annotations"),
+                },
+                "spec": spec,
+            }),
+        }
+    }
+
+    /// Of a stored Job or Pod, held or not.
+    pub fn stored(kind: TargetKind, object: &DynamicObject) -> Arc<Self> {
+        let metadata = serde_json::to_value(&object.metadata).unwrap_or_default();
+        Arc::new(Self::of(kind, &metadata, object.data.get("spec").unwrap_or(&Value::Null)))
+    }
 }
 
 impl TargetFacts {
@@ -73,6 +116,9 @@ impl TargetFacts {
         let template = spec.pointer("/template/metadata").and_then(Value::as_object);
         let annotations = template.and_then(|m| m.get("annotations")).and_then(Value::as_object);
         let held = spec.get("suspend").and_then(Value::as_bool).unwrap_or(false);
+        let started = object.data.pointer("/status/startTime").is_some_and(|t| !t.is_null());
+        // A Job that runs, or that was denied for good, is not decided on any more.
+        let undecided = (held || !started) && !denied(object);
         let same_spec = before.filter(|b| {
             Some(&b.uid) == metadata.uid.as_ref() && b.generation.is_some() && b.generation == metadata.generation
         });
@@ -96,7 +142,12 @@ impl TargetFacts {
                 Some(before) => before.reads.clone(),
                 None => Arc::new(Reads::of(spec.pointer("/template/spec").unwrap_or(&Value::Null))),
             },
-            started: object.data.pointer("/status/startTime").is_some_and(|t| !t.is_null()),
+            work: match same_spec {
+                _ if !undecided => Arc::default(),
+                Some(before) if same_metadata(before, object) => before.work.clone(),
+                _ => HeldWork::stored(TargetKind::Job, object),
+            },
+            started,
             finished: finished(object),
             noticed: object.data.pointer("/status/conditions").and_then(Value::as_array).is_some_and(|c| !c.is_empty()),
             template_metadata: (template.is_some(), annotations.is_some()),
@@ -123,6 +174,7 @@ impl TargetFacts {
             },
             held: gate.is_some(),
             reads: if gate.is_some() { Arc::new(Reads::of(spec)) } else { Arc::default() },
+            work: if gate.is_some() { HeldWork::stored(TargetKind::Pod, object) } else { Arc::default() },
             gate,
             started: spec.get("nodeName").is_some_and(|node| !node.is_null()),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
@@ -156,6 +208,7 @@ impl TargetFacts {
             closed,
             marks,
             reads: Arc::default(),
+            work: Arc::default(),
         }
     }
 
@@ -171,10 +224,33 @@ impl TargetFacts {
     }
 }
 
+/// Signs of risk in what a Job or Pod will run, and the labels of its Pods.
+pub fn traits(kind: TargetKind, metadata: &Value, spec: &Value) -> (Traits, BTreeMap<String, String>) {
+    let (pod_spec, labels) = match kind {
+        TargetKind::Job => (spec.pointer("/template/spec"), spec.pointer("/template/metadata/labels")),
+        TargetKind::Pod => (Some(spec), metadata.get("labels")),
+    };
+    let labels = labels.and_then(Value::as_object).into_iter().flatten();
+    let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_string())));
+    (Traits::of(pod_spec.unwrap_or(&Value::Null)), labels.collect())
+}
+
+/// Whether labels and annotations are what they were: an expression may look at them.
+fn same_metadata(before: &TargetFacts, object: &DynamicObject) -> bool {
+    let metadata = &before.work.object["metadata"];
+    json!(object.metadata.labels) == metadata["labels"] && json!(object.metadata.annotations) == metadata["annotations"]
+}
+
 /// A receipt that was copied from another object speaks of another uid.
 fn receipt(annotations: Option<&Map<String, Value>>, object: &DynamicObject, key: &Keyring) -> Option<Receipt> {
     let envelope = annotations?.get(names::RECEIPT)?.as_str()?;
     Receipt::open(key, envelope).filter(|r| Some(&r.job.uid) == object.metadata.uid.as_ref())
+}
+
+/// Whether a request for it was denied, which is final.
+fn denied(object: &DynamicObject) -> bool {
+    let closed = object.metadata.annotations.as_ref().and_then(|a| a.get(names::CLOSED));
+    closed.is_some_and(|closed| closed.split(' ').next() == Some(State::Denied.as_str()))
 }
 
 fn small(spec: &Value, field: &str) -> Option<i32> {

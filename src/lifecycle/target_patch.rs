@@ -3,7 +3,7 @@
 use crate::api::constraints::least;
 use crate::api::status::JobBounds;
 use crate::api::{Constraints, State, TargetKind, names};
-use crate::lifecycle::{TargetFacts, TargetPatch};
+use crate::lifecycle::{Cluster, TargetFacts, TargetPatch, resources};
 use serde_json::{Value, json};
 
 const ANNOTATIONS: &str = "/metadata/annotations";
@@ -24,9 +24,18 @@ pub fn bounded(target: &TargetFacts, constraints: &Constraints) -> JobBounds {
 }
 
 /// Starts the target: lets go of it, tightens, and puts digest, receipt and constraints on it.
-pub fn release(target: &TargetFacts, constraints: &Constraints, digest: &str, receipt: &str) -> TargetPatch {
+pub fn release(
+    target: &TargetFacts,
+    constraints: &Constraints,
+    cluster: Cluster,
+    digest: &str,
+    receipt: &str,
+) -> TargetPatch {
     let mut operations = guard(target);
     tighten(&mut operations, target, constraints);
+    if target.kind == TargetKind::Job && cluster.mutable_resources {
+        resources::tighten(&mut operations, target, constraints);
+    }
     annotate(&mut operations, target);
     operations.push(annotation(ANNOTATIONS, names::RELEASED, digest));
     if target.closed.is_some() {

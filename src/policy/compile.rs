@@ -1,8 +1,9 @@
 //! From a stored policy to rules that can be matched, or to the field that is wrong.
 
 use crate::api::policy::{ApprovalPolicySpec, Match};
-use crate::api::{LabelSelector, Rule};
-use crate::policy::validate;
+use crate::api::{Classifier, Exclude, LabelSelector, Rule, When};
+use crate::policy::window::never_opens;
+use crate::policy::{Expression, Window, validate};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct CompiledPolicy {
     /// The policy's name.
     pub name: Arc<str>,
     pub(super) selector: Option<LabelSelector>,
+    /// What derives tags for it.
+    pub(super) classifiers: Vec<Classifier>,
     /// Its rules.
     pub rules: Vec<Arc<CompiledRule>>,
 }
@@ -42,6 +45,18 @@ pub struct CompiledRule {
     pub rule: Rule,
     /// The rule as stored, in full: what a snapshot holds.
     pub stored: Value,
+    /// Who last changed the policy, where admission stamped that.
+    pub editor: Option<Arc<str>>,
+    pub(super) when: Option<Expression>,
+    pub(super) unless: Option<Expression>,
+    /// Its freeze windows, in their order.
+    pub(super) windows: Vec<Window>,
+}
+
+impl CompiledRule {
+    pub(super) fn excludes(&self, who: Exclude) -> bool {
+        self.rule.approvals.as_ref().is_some_and(|a| a.exclude.contains(&who))
+    }
 }
 
 /// A policy that does not compile. Nothing it might cover is approved.
@@ -76,22 +91,56 @@ impl BrokenPolicy {
     }
 }
 
-/// Compiles the policy `name` from its `spec` as stored. Fields this version does not know are an error: they might
-/// restrict what it would otherwise allow.
-pub fn compile(name: &str, spec: &Value) -> Result<CompiledPolicy, Box<BrokenPolicy>> {
+/// Compiles the policy `name` from its `spec` as stored, last changed by `editor`. Fields this version does not know are an
+/// error: they might restrict what it would otherwise allow.
+pub fn compile(name: &str, spec: &Value, editor: Option<&str>) -> Result<CompiledPolicy, Box<BrokenPolicy>> {
     let broken = |error| Box::new(BrokenPolicy { name: name.into(), selector: readable_selector(spec), error });
     let parsed: ApprovalPolicySpec = serde_path_to_error::deserialize(spec)
         .map_err(|e| broken(PolicyError::new(format!("spec.{}", e.path()), e.inner().to_string())))?;
-    validate::policy(&parsed).map_err(broken)?;
+    validate::policy(name, &parsed).map_err(broken)?;
     let policy: Arc<str> = name.into();
+    let editor: Option<Arc<str>> = editor.filter(|editor| !editor.is_empty()).map(Arc::from);
     let stored = spec.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
-    let rules = parsed
-        .rules
-        .into_iter()
-        .zip(stored)
-        .map(|(rule, stored)| Arc::new(CompiledRule { policy: policy.clone(), rule, stored }))
-        .collect();
-    Ok(CompiledPolicy { name: policy, selector: parsed.match_.and_then(|m| m.namespace_selector), rules })
+    let rules = parsed.rules.into_iter().zip(stored);
+    let rules = rules.map(|(rule, stored)| compile_rule(&policy, editor.clone(), rule, stored).map(Arc::new));
+    Ok(CompiledPolicy {
+        name: policy.clone(),
+        selector: parsed.match_.and_then(|m| m.namespace_selector),
+        classifiers: parsed.classifiers,
+        rules: rules.collect::<Result<_, _>>().map_err(broken)?,
+    })
+}
+
+fn compile_rule(
+    policy: &Arc<str>,
+    editor: Option<Arc<str>>,
+    rule: Rule,
+    stored: Value,
+) -> Result<CompiledRule, PolicyError> {
+    let at = format!("spec.rules[{}]", rule.name);
+    let expression = |part: &str, when: Option<&When>| {
+        let text = when.and_then(|w| w.expression.as_deref());
+        let compiled = text.map(|text| Expression::compile(text, rule.trust_claims)).transpose();
+        compiled.map_err(|e| PolicyError::new(format!("{at}.{part}.expression"), e.to_string()))
+    };
+    let windows = rule.freeze_windows.iter().map(|window| {
+        let field = |field: &str| format!("{at}.freezeWindows[{}].{field}", window.name);
+        Window::compile(window).map_err(|(name, problem)| PolicyError::new(field(name), problem))
+    });
+    let windows: Vec<Window> = windows.collect::<Result<_, _>>()?;
+    if windows.len() > 1 && never_opens(&windows.iter().collect::<Vec<_>>()) {
+        let problem = "leave no time at which none of them holds, or none for a year; shorten one of them";
+        return Err(PolicyError::new(format!("{at}.freezeWindows"), problem));
+    }
+    Ok(CompiledRule {
+        policy: policy.clone(),
+        editor,
+        when: expression("when", rule.when.as_ref())?,
+        unless: expression("unless", rule.unless.as_ref())?,
+        windows,
+        stored,
+        rule,
+    })
 }
 
 /// Where a policy that does not compile would apply, if at least that part is sound.

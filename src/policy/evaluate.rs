@@ -2,12 +2,16 @@
 
 use crate::api::policy::Decision;
 use crate::api::{Requester, When};
-use crate::policy::{CompiledRule, Outcome, PolicySet, glob};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::policy::outcome::{Failure, Matched};
+use crate::policy::{CompiledRule, Doubt, Environment, Expression, Outcome, PolicySet, glob};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A risk tag seen in what will run.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct DerivedTag {
     /// The tag.
     pub tag: String,
@@ -15,88 +19,222 @@ pub struct DerivedTag {
     pub policy: Option<String>,
     /// Why it applies.
     pub detail: String,
+    /// Whether the cluster does not enforce what it rests on.
+    pub advisory: bool,
 }
 
-/// What is known of a request. The first two fields are the requester's claims, the rest are facts.
+/// What is known of a request. The first three fields are the requester's claims, the rest are facts.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
     /// Claim: the workflow's name.
     pub requested_by: &'a str,
     /// Claim: declared risk tags.
     pub declared_tags: &'a [String],
-    /// Risk tags seen in what will run.
+    /// Claim: all that is asked, as the spec of a request has it; what expressions see as `claims`.
+    pub claims: &'a Value,
+    /// Risk tags seen in what will run (see [`classify`](crate::policy::classify)).
     pub derived_tags: &'a [DerivedTag],
     /// The authenticated requester.
     pub requester: &'a Requester,
+    /// The request's namespace.
+    pub namespace: &'a str,
     /// Labels of the request's namespace.
     pub namespace_labels: &'a BTreeMap<String, String>,
+    /// The Job or Pod that will run, with `apiVersion`, `kind`, `metadata` and `spec`; none where there is none.
+    pub object: Option<&'a Value>,
+    /// When it was asked.
+    pub asked: Timestamp,
 }
 
 /// Evaluates every policy against the facts of one request. Total: it never fails and never panics.
 pub fn evaluate(policies: &PolicySet, facts: &Facts<'_>) -> Outcome {
-    let matches = policies
-        .ready
-        .iter()
-        .filter(|policy| policy.applies(facts.namespace_labels))
-        .flat_map(|policy| policy.rules.iter())
-        .filter(|rule| applies(rule, facts))
-        .map(Arc::clone)
-        .collect();
-    let not_ready = policies
-        .broken
-        .iter()
-        .filter(|policy| policy.might_apply(facts.namespace_labels))
-        .map(|policy| (policy.name.to_string(), policy.error.to_string()))
-        .collect();
-    Outcome::join(matches, not_ready)
+    let views = Views::new(facts);
+    let mut found = Matched::default();
+    for policy in policies.ready.iter().filter(|policy| policy.applies(facts.namespace_labels)) {
+        for rule in &policy.rules {
+            let judgement = views.judge(rule);
+            if judgement.applies() {
+                found.rules.push(Arc::clone(rule));
+            }
+            if let Some(error) = judgement.failed {
+                found.failures.push(Failure { rule: Arc::clone(rule), error });
+            }
+        }
+    }
+    let broken = policies.broken.iter().filter(|policy| policy.might_apply(facts.namespace_labels));
+    found.doubts = broken.map(|policy| Doubt::broken(&policy.name, &policy.error)).collect();
+    Outcome::join(found)
 }
 
-fn applies(compiled: &CompiledRule, facts: &Facts<'_>) -> bool {
-    let rule = &compiled.rule;
-    let trusting = View::all(facts);
-    let facts_only = View::facts_only(facts, &compiled.policy);
-    // What loosens the gate rests on facts: an Allow and every `unless`, unless the rule trusts claims.
-    let when = if rule.decision == Decision::Allow && !rule.trust_claims { &facts_only } else { &trusting };
-    let unless = if rule.trust_claims { &trusting } else { &facts_only };
-    rule.when.as_ref().is_none_or(|w| when.satisfies(w)) && !rule.unless.as_ref().is_some_and(|u| unless.satisfies(u))
+/// The part of a rule by which it does not match.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Missed<'a> {
+    /// This tag of `riskTags`.
+    Tag(&'a str),
+    /// All of `anyRiskTags`.
+    AnyTag,
+    /// `requestedBy`.
+    RequestedBy,
+    /// `requesters`.
+    Requesters,
+    /// `namespaceSelector`.
+    Namespace,
+    /// `expression` is false, or failed.
+    Expression,
+    /// All of `unless` holds.
+    Unless,
+}
+
+/// Whether a rule matches.
+#[derive(Debug)]
+pub(super) struct Judgement<'a> {
+    /// Why not.
+    pub missed: Option<Missed<'a>>,
+    /// What went wrong with one of its expressions.
+    pub failed: Option<String>,
+}
+
+impl Judgement<'_> {
+    pub(super) fn applies(&self) -> bool {
+        self.missed.is_none()
+    }
+}
+
+/// The facts as the parts of rules may see them.
+pub(super) struct Views<'a> {
+    facts: &'a Facts<'a>,
+    /// Every tag that applies, by its name: rules ask for many.
+    tags: HashMap<&'a str, Sources<'a>>,
+    /// What expressions see: of facts alone, and with claims. Made when the first one asks.
+    environments: [OnceCell<Environment<'a>>; 2],
+}
+
+/// Who says that a tag applies.
+#[derive(Default)]
+struct Sources<'a> {
+    /// The requester.
+    declared: bool,
+    /// A built-in classifier.
+    built_in: bool,
+    /// Policies, by their classifiers.
+    policies: HashSet<&'a str>,
+}
+
+impl<'a> Views<'a> {
+    pub(super) fn new(facts: &'a Facts<'a>) -> Self {
+        let mut tags: HashMap<&str, Sources<'_>> = HashMap::new();
+        for tag in facts.declared_tags {
+            tags.entry(tag).or_default().declared = true;
+        }
+        for derived in facts.derived_tags {
+            let sources = tags.entry(&derived.tag).or_default();
+            match &derived.policy {
+                Some(policy) => _ = sources.policies.insert(policy),
+                None => sources.built_in = true,
+            }
+        }
+        Self { facts, tags, environments: [OnceCell::new(), OnceCell::new()] }
+    }
+
+    /// Whether a rule matches. What loosens the gate rests on facts: an Allow and every `unless`, unless the rule trusts
+    /// claims. An expression can turn any claim either way, so that without trust none sees claims at all.
+    ///
+    /// An expression that fails never loosens: an Allow rule does not match then, an `unless` does not hold, a
+    /// RequireApproval rule matches, and a Deny rule, whose word would be final, leaves the request in doubt.
+    pub(super) fn judge<'r>(&self, compiled: &'r CompiledRule) -> Judgement<'r> {
+        let rule = &compiled.rule;
+        let mut failed = None;
+        let when = self.view(compiled, rule.decision != Decision::Allow);
+        let missed = rule.when.as_ref().and_then(|w| match when.missed(w, compiled.when.as_ref(), &mut failed) {
+            Some(Missed::Expression) if failed.is_some() && rule.decision == Decision::RequireApproval => None,
+            missed => missed,
+        });
+        let missed = missed.or_else(|| {
+            let unless = self.view(compiled, false);
+            let mut trouble = None;
+            let exempt = rule.unless.as_ref().map(|u| unless.missed(u, compiled.unless.as_ref(), &mut trouble));
+            let holds = match (exempt, trouble.is_some()) {
+                (None, _) => false,
+                (Some(missed), false) => missed.is_none(),
+                (Some(_), true) => rule.decision == Decision::Allow,
+            };
+            failed = failed.take().or(trouble);
+            holds.then_some(Missed::Unless)
+        });
+        Judgement { missed, failed }
+    }
+
+    fn view<'v>(&'v self, compiled: &'v CompiledRule, tightens: bool) -> View<'v, 'a> {
+        let trusting = compiled.rule.trust_claims;
+        View {
+            views: self,
+            claims: tightens || trusting,
+            // Another policy's classifier could weaken this one.
+            policy: (!tightens && !trusting).then_some(&compiled.policy),
+            trusting,
+        }
+    }
+
+    fn environment(&self, trusting: bool) -> &Environment<'a> {
+        self.environments[usize::from(trusting)].get_or_init(|| Environment::new(self.facts, trusting))
+    }
 }
 
 /// The facts as one part of a rule may see them.
-struct View<'a> {
-    facts: &'a Facts<'a>,
-    /// None where claims are not believed.
-    requested_by: Option<&'a str>,
-    policy: Option<&'a str>,
+struct View<'v, 'a> {
+    views: &'v Views<'a>,
+    /// Whether claims are believed.
+    claims: bool,
+    /// The only policy whose classifiers are believed, beside the built-in ones.
+    policy: Option<&'v str>,
+    /// Whether expressions see claims.
+    trusting: bool,
 }
 
-impl<'a> View<'a> {
-    fn all(facts: &'a Facts<'a>) -> Self {
-        Self { facts, requested_by: Some(facts.requested_by), policy: None }
-    }
-
-    /// Without claims, and without tags that another policy's classifier derived: else that policy could weaken this one.
-    fn facts_only(facts: &'a Facts<'a>, policy: &'a str) -> Self {
-        Self { facts, requested_by: None, policy: Some(policy) }
-    }
-
+impl View<'_, '_> {
     fn has(&self, tag: &str) -> bool {
-        let believed = |d: &DerivedTag| match (self.policy, &d.policy) {
-            (Some(own), Some(theirs)) => own == theirs,
-            _ => true,
-        };
-        (self.requested_by.is_some() && self.facts.declared_tags.iter().any(|t| t == tag))
-            || self.facts.derived_tags.iter().any(|d| d.tag == tag && believed(d))
+        self.views.tags.get(tag).is_some_and(|sources| {
+            let derived = || match self.policy {
+                Some(own) => sources.policies.contains(own),
+                None => !sources.policies.is_empty(),
+            };
+            (self.claims && sources.declared) || sources.built_in || derived()
+        })
     }
 
-    fn satisfies(&self, when: &When) -> bool {
-        let Facts { requester, namespace_labels, .. } = self.facts;
-        when.risk_tags.iter().all(|tag| self.has(tag))
-            && (when.any_risk_tags.is_empty() || when.any_risk_tags.iter().any(|tag| self.has(tag)))
-            && (when.requested_by.is_empty()
-                || self.requested_by.is_some_and(|by| when.requested_by.iter().any(|p| glob::matches(p, by))))
-            && (when.requesters.is_empty()
-                || when.requesters.iter().any(|s| s.covers(&requester.username, &requester.groups)))
-            && when.namespace_selector.as_ref().is_none_or(|s| s.matches(namespace_labels))
+    /// The first part that does not hold, cheap ones first.
+    fn missed<'r>(
+        &self,
+        when: &'r When,
+        expression: Option<&Expression>,
+        failed: &mut Option<String>,
+    ) -> Option<Missed<'r>> {
+        let Facts { requester, namespace_labels, requested_by, .. } = self.views.facts;
+        if let Some(tag) = when.risk_tags.iter().find(|tag| !self.has(tag)) {
+            return Some(Missed::Tag(tag));
+        }
+        if !when.any_risk_tags.is_empty() && !when.any_risk_tags.iter().any(|tag| self.has(tag)) {
+            return Some(Missed::AnyTag);
+        }
+        let asked_by = || self.claims && when.requested_by.iter().any(|p| glob::matches(p, requested_by));
+        if !when.requested_by.is_empty() && !asked_by() {
+            return Some(Missed::RequestedBy);
+        }
+        let covered = || when.requesters.iter().any(|s| s.covers(&requester.username, &requester.groups));
+        if !when.requesters.is_empty() && !covered() {
+            return Some(Missed::Requesters);
+        }
+        if when.namespace_selector.as_ref().is_some_and(|s| !s.matches(namespace_labels)) {
+            return Some(Missed::Namespace);
+        }
+        match expression.map(|e| e.holds(self.views.environment(self.trusting))) {
+            None | Some(Ok(true)) => None,
+            Some(Ok(false)) => Some(Missed::Expression),
+            Some(Err(error)) => {
+                *failed = Some(error);
+                Some(Missed::Expression)
+            }
+        }
     }
 }
 

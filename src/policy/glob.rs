@@ -1,26 +1,30 @@
-//! Patterns for `requestedBy`.
+//! Patterns for names: of workflows, images, service accounts.
+
+use std::str::Chars;
 
 /// Whether `text` matches `pattern`, where `*` is any run of characters (also none) and `?` any one character.
 /// Takes time proportional to the product of both lengths at worst; both are bounded by the API.
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    let (mut p, mut t) = (0, 0);
-    // Where to resume after the last `*`: its position, and the text position it has swallowed up to.
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        if p < pattern.len() && pattern[p] == '*' {
-            star = Some((p, t));
-            p += 1;
-        } else if p < pattern.len() && (pattern[p] == '?' || pattern[p] == text[t]) {
-            (p, t) = (p + 1, t + 1);
-        } else if let Some((at, swallowed)) = star {
-            star = Some((at, swallowed + 1));
-            (p, t) = (at + 1, swallowed + 1);
-        } else {
-            return false;
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    // Where to resume: behind the last `*`, and at the first character that it has not swallowed.
+    let mut star: Option<(Chars<'_>, Chars<'_>)> = None;
+    loop {
+        let (mut after, mut rest) = (pattern.clone(), text.clone());
+        match (after.next(), rest.next()) {
+            (Some('*'), _) => {
+                star = Some((after.clone(), text.clone()));
+                pattern = after;
+            }
+            (Some(p), Some(t)) if p == '?' || p == t => (pattern, text) = (after, rest),
+            (None, None) => return true,
+            (Some(_), None) => return false,
+            (_, Some(_)) => {
+                let Some((resume, swallowed)) = &mut star else { return false };
+                swallowed.next();
+                (pattern, text) = (resume.clone(), swallowed.clone());
+            }
         }
     }
-    pattern[p..].iter().all(|c| *c == '*')
 }
 
 #[cfg(test)]
@@ -41,6 +45,11 @@ mod tests {
             ("", "x", false),
             ("***", "", true),
             ("a.c", "abc", false),
+            ("?", "é", true),
+            ("??", "é", false),
+            ("*é?", "aéé", true),
+            ("a*", "", false),
+            ("*a", "aab", false),
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }

@@ -1,8 +1,8 @@
 //! What all matching rules say together: a join, so that order never matters and more rules never mean less.
 
 use crate::api::policy::{DEFAULT_PENDING_TIMEOUT_SECONDS, DEFAULT_RELEASE_TIMEOUT_SECONDS, Decision};
-use crate::api::{Constraints, OnDenied, Rule, SelfApproval, Subject};
-use crate::policy::CompiledRule;
+use crate::api::{Constraints, Exclude, FreezeWindow, OnDenied, Rule, SelfApproval, Subject, SubjectKind};
+use crate::policy::{CompiledRule, PolicyError, Window};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,20 +21,85 @@ pub struct JoinedRequirement {
     pub approvers: Vec<Subject>,
 }
 
-/// The effective outcome for one request.
+/// A freeze window, and the rule that sets it.
+#[derive(Clone, Debug)]
+pub struct JoinedWindow {
+    /// The rule.
+    pub rule: Arc<CompiledRule>,
+    /// Which of its windows.
+    pub number: usize,
+}
+
+impl JoinedWindow {
+    /// The window as the policy has it.
+    pub fn window(&self) -> &FreezeWindow {
+        &self.rule.rule.freeze_windows[self.number]
+    }
+
+    /// The window to ask.
+    pub fn compiled(&self) -> &Window {
+        &self.rule.windows[self.number]
+    }
+}
+
+/// Why nothing is approved or allowed for now, though rules say what they say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Doubt {
+    /// The policy.
+    pub policy: String,
+    /// What is the matter, as it goes on after "policy x", without what is wrong in it: for those who may not read it.
+    pub what: String,
+    /// What is wrong in it.
+    pub error: String,
+}
+
+impl Doubt {
+    pub(super) fn broken(policy: &str, error: &PolicyError) -> Self {
+        let what = "does not compile and might apply".into();
+        Self { policy: policy.into(), what, error: error.to_string() }
+    }
+}
+
+/// A rule whose expression failed, and how.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The rule.
+    pub rule: Arc<CompiledRule>,
+    /// What went wrong.
+    pub error: String,
+}
+
+/// What matching found.
+#[derive(Debug, Default)]
+pub(super) struct Matched {
+    pub rules: Vec<Arc<CompiledRule>>,
+    pub failures: Vec<Failure>,
+    pub doubts: Vec<Doubt>,
+}
+
+/// The effective outcome for one request: the join of what all matching rules say. Every field has its own join, each
+/// commutative, associative and idempotent, and none of them ever gets weaker by one rule more.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The strictest decision of all matching rules; none where no rule matches.
+    /// The strictest: Deny over RequireApproval over Allow; none where no rule matches.
     pub decision: Option<Decision>,
     /// Every rule that matched, by policy and rule name.
     pub matches: Vec<Arc<CompiledRule>>,
-    /// What must be met, all of it, by distinct people.
+    /// All of them, to be met by distinct people; of those with the same approvers, the one with the highest count.
     pub requirements: Vec<JoinedRequirement>,
-    /// This many denials end it: the smallest that a rule says.
+    /// The smallest: this many denials end it.
     pub denials: i32,
-    /// Allow only where every matching RequireApproval rule grants it.
+    /// A relaxation: Allow only where every matching RequireApproval rule grants it.
     pub self_approval: SelfApproval,
-    /// The tightest bounds of all matching rules.
+    /// Whether one rule excludes whoever created the Job.
+    pub exclude_creator: bool,
+    /// The policies, each once, that exclude whoever last changed them.
+    pub exclude_editors: BTreeSet<Arc<str>>,
+    /// Who those editors are, sorted.
+    pub editors: BTreeSet<Arc<str>>,
+    /// Whether one rule wants a comment with every approval.
+    pub require_comment: bool,
+    /// The tightest of each bound.
     pub constraints: Constraints,
     /// Whether a matching rule wants every input immutable and locked.
     pub require_immutable_inputs: bool,
@@ -43,32 +108,51 @@ pub struct Outcome {
     /// What becomes of the held Job after an end without approval: Hold if a matching rule says so, else Delete if one
     /// says that; none where none says anything (see [`Outcome::after_denial`]).
     pub on_denied: Option<OnDenied>,
+    /// The latest: nothing is released sooner than this many seconds after it was asked for.
+    pub not_before_seconds: Option<i64>,
+    /// All of them, each with its own people who may pass it.
+    pub windows: Vec<JoinedWindow>,
     /// The shortest that a rule of the winning decision says, in seconds.
     pub pending_timeout_seconds: i64,
     /// The shortest that a rule of the winning decision says, in seconds.
     pub release_timeout_seconds: i64,
-    /// Policies that do not compile and might apply: (name, what is wrong). While there is one, nothing is approved.
-    pub not_ready: Vec<(String, String)>,
+    /// Rules whose expression failed, in the order of `matches`.
+    pub failures: Vec<Failure>,
+    /// All of them: while there is one, nothing is approved or allowed.
+    pub doubts: Vec<Doubt>,
 }
 
 impl Outcome {
     /// Joins what the matching rules say.
-    pub(super) fn join(mut matches: Vec<Arc<CompiledRule>>, not_ready: Vec<(String, String)>) -> Self {
+    pub(super) fn join(found: Matched) -> Self {
+        let Matched { rules: mut matches, mut failures, mut doubts } = found;
         matches.sort_by(|a, b| (&a.policy, &a.rule.name).cmp(&(&b.policy, &b.rule.name)));
+        failures.sort_by(|a, b| (&a.rule.policy, &a.rule.rule.name).cmp(&(&b.rule.policy, &b.rule.rule.name)));
         let rules = || matches.iter().map(|m| &m.rule);
         let decision = rules().map(|r| r.decision).max();
         let deciding = || rules().filter(|r| Some(r.decision) == decision);
         let approvals = || rules().filter_map(|r| r.approvals.as_ref());
         let granted = approvals().next().is_some() && approvals().all(|a| a.self_approval == SelfApproval::Allow);
+        let excluding: Vec<_> = matches.iter().filter(|m| m.excludes(Exclude::PolicyEditor)).collect();
+        doubts.extend(failures.iter().filter_map(undecided));
+        doubts.extend(excluding.iter().filter(|m| m.editor.is_none()).map(|m| nobody_stamped(m)));
+        doubts.sort_by(|a, b| (&a.policy, &a.what, &a.error).cmp(&(&b.policy, &b.what, &b.error)));
+        doubts.dedup();
         Self {
             decision,
             requirements: requirements(rules()),
             denials: approvals().map(|a| a.denials).min().unwrap_or(1),
             self_approval: if granted { SelfApproval::Allow } else { SelfApproval::Forbid },
+            exclude_creator: matches.iter().any(|m| m.excludes(Exclude::JobCreator)),
+            exclude_editors: excluding.iter().map(|m| m.policy.clone()).collect(),
+            editors: excluding.iter().filter_map(|m| m.editor.clone()).collect(),
+            require_comment: approvals().any(|a| a.require_comment),
             constraints: rules().fold(Constraints::default(), |all, r| all.tightest(&r.constraints)),
             require_immutable_inputs: rules().any(|r| r.require_immutable_inputs),
             require_image_digests: rules().any(|r| r.require_image_digests),
             on_denied: rules().filter_map(|r| r.on_denied).max(),
+            not_before_seconds: rules().filter_map(|r| r.not_before_seconds).max(),
+            windows: matches.iter().flat_map(windows).collect(),
             pending_timeout_seconds: deciding()
                 .map(|r| r.pending_timeout_seconds)
                 .min()
@@ -78,8 +162,21 @@ impl Outcome {
                 .min()
                 .unwrap_or(DEFAULT_RELEASE_TIMEOUT_SECONDS),
             matches,
-            not_ready,
+            failures,
+            doubts,
         }
+    }
+
+    /// What went wrong with the expression of a rule, if something did.
+    pub fn failure(&self, rule: &CompiledRule) -> Option<&str> {
+        let same = |f: &&Failure| f.rule.policy == rule.policy && f.rule.rule.name == rule.rule.name;
+        self.failures.iter().find(same).map(|f| f.error.as_str())
+    }
+
+    /// Whoever may pass at least one of the freeze windows. Sorted, each once.
+    pub fn passers(&self) -> Vec<Subject> {
+        let all: BTreeSet<&Subject> = self.windows.iter().flat_map(|w| &w.window().may_pass).collect();
+        all.into_iter().cloned().collect()
     }
 
     /// How many approvals all requirements take together.
@@ -102,26 +199,66 @@ impl Outcome {
             .map(|r| json!({"name": r.name, "count": r.count, "approvers": r.approvers}))
             .collect();
         json!({
-            "version": 1,
+            "version": 2,
             "decision": self.decision,
             "rules": rules,
             "requirements": requirements,
             "denials": self.denials,
             "selfApproval": self.self_approval,
+            "excludeJobCreator": self.exclude_creator,
+            "excludeEditorsOf": self.exclude_editors.iter().map(|p| &**p).collect::<Vec<_>>(),
+            "requireComment": self.require_comment,
             "constraints": self.constraints,
             "requireImmutableInputs": self.require_immutable_inputs,
             "requireImageDigests": self.require_image_digests,
             "onDenied": self.on_denied,
+            "notBeforeSeconds": self.not_before_seconds,
+            "freezeWindows": self.windows.iter().map(JoinedWindow::document).collect::<Vec<_>>(),
+            "failures": self.failures.iter().map(Failure::document).collect::<Vec<_>>(),
             "pendingTimeoutSeconds": self.pending_timeout_seconds,
             "releaseTimeoutSeconds": self.release_timeout_seconds,
         })
     }
 }
 
+impl JoinedWindow {
+    fn document(&self) -> Value {
+        json!({"policy": &*self.rule.policy, "rule": self.rule.rule.name, "window": self.window()})
+    }
+}
+
+impl Failure {
+    fn document(&self) -> Value {
+        json!({"policy": &*self.rule.policy, "rule": self.rule.rule.name, "error": self.error})
+    }
+}
+
+/// A Deny that might have matched: it is not for a failing expression to deny for good, nor to let go.
+fn undecided(failure: &Failure) -> Option<Doubt> {
+    let Failure { rule, error } = failure;
+    (rule.rule.decision == Decision::Deny).then(|| Doubt {
+        policy: rule.policy.to_string(),
+        what: format!("might deny it: the expression of its rule {} cannot be evaluated", rule.rule.name),
+        error: error.clone(),
+    })
+}
+
+fn nobody_stamped(rule: &CompiledRule) -> Doubt {
+    Doubt {
+        policy: rule.policy.to_string(),
+        what: "excludes whoever last changed it, and nobody was stamped as that".into(),
+        error: "change its spec while admission is there, or delete it and apply it again".into(),
+    }
+}
+
+fn windows(rule: &Arc<CompiledRule>) -> impl Iterator<Item = JoinedWindow> {
+    (0..rule.windows.len()).map(move |number| JoinedWindow { rule: rule.clone(), number })
+}
+
 fn requirements<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<JoinedRequirement> {
-    let mut joined: BTreeMap<BTreeSet<&Subject>, (&str, i32)> = BTreeMap::new();
+    let mut joined: BTreeMap<BTreeSet<Subject>, (&str, i32)> = BTreeMap::new();
     for requirement in rules.filter_map(|r| r.approvals.as_ref()).flat_map(|a| &a.requirements) {
-        let key = requirement.approvers.iter().collect();
+        let key = requirement.approvers.iter().map(normalised).collect();
         let slot = joined.entry(key).or_insert((&requirement.name, requirement.count));
         *slot = (slot.0.min(&requirement.name), slot.1.max(requirement.count));
     }
@@ -130,9 +267,23 @@ fn requirements<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<JoinedRequirem
         .map(|(approvers, (name, count))| JoinedRequirement {
             name: name.into(),
             count,
-            approvers: approvers.into_iter().cloned().collect(),
+            approvers: approvers.into_iter().collect(),
         })
         .collect();
     all.sort_by(|a, b| (&a.name, &a.approvers).cmp(&(&b.name, &b.approvers)));
     all
+}
+
+/// One spelling for one subject: a service account may also be named as the user that it is.
+pub(super) fn normalised(subject: &Subject) -> Subject {
+    let account = || subject.name.strip_prefix("system:serviceaccount:")?.split_once(':');
+    match subject.kind {
+        SubjectKind::User => account().map(|(namespace, name)| Subject {
+            kind: SubjectKind::ServiceAccount,
+            name: name.into(),
+            namespace: Some(namespace.into()),
+        }),
+        _ => None,
+    }
+    .unwrap_or_else(|| subject.clone())
 }

@@ -2,8 +2,11 @@
 //! under an older CRD, or while no webhook was there.
 
 use crate::api::policy::{ApprovalPolicySpec, Approvals, Decision, Requirement};
-use crate::api::{Constraints, LabelSelector, Operator, Rule, Subject, SubjectKind, When};
-use crate::policy::PolicyError;
+use crate::api::{
+    Classifier, ClassifierWhen, Constraints, LabelSelector, Operator, Quantity, Rule, ServiceAccountMay, Subject,
+    SubjectKind, When,
+};
+use crate::policy::{PolicyError, satisfiable};
 use std::collections::BTreeSet;
 
 type Checked = Result<(), PolicyError>;
@@ -11,7 +14,8 @@ type Checked = Result<(), PolicyError>;
 /// The longest that a timeout or a run may take, in seconds.
 const ONE_YEAR: i64 = 31_536_000;
 
-pub fn policy(spec: &ApprovalPolicySpec) -> Checked {
+/// Checks a policy of that name.
+pub fn policy(name: &str, spec: &ApprovalPolicySpec) -> Checked {
     if let Some(selector_) = spec.match_.as_ref().and_then(|m| m.namespace_selector.as_ref()) {
         selector("spec.match.namespaceSelector", selector_)?;
     }
@@ -26,12 +30,15 @@ pub fn policy(spec: &ApprovalPolicySpec) -> Checked {
                 format!("two rules are named {:?}; rule names are unique in a policy", rule.name),
             );
         }
-        self::rule(&format!("spec.rules[{}]", rule.name), rule)?;
+        self::rule(&format!("spec.rules[{}]", rule.name), name, rule)?;
+    }
+    for (i, classifier) in spec.classifiers.iter().enumerate() {
+        self::classifier(&format!("spec.classifiers[{i}]"), classifier)?;
     }
     Ok(())
 }
 
-fn rule(at: &str, rule: &Rule) -> Checked {
+fn rule(at: &str, policy: &str, rule: &Rule) -> Checked {
     let facts_only = !rule.trust_claims;
     if let Some(when) = &rule.when {
         conditions(&format!("{at}.when"), when, facts_only && rule.decision == Decision::Allow)?;
@@ -47,17 +54,19 @@ fn rule(at: &str, rule: &Rule) -> Checked {
     }
     constraints(&format!("{at}.constraints"), &rule.constraints)?;
     let timeouts = [
-        ("pendingTimeoutSeconds", rule.pending_timeout_seconds),
-        ("releaseTimeoutSeconds", rule.release_timeout_seconds),
+        ("pendingTimeoutSeconds", Some(rule.pending_timeout_seconds)),
+        ("releaseTimeoutSeconds", Some(rule.release_timeout_seconds)),
+        ("notBeforeSeconds", rule.not_before_seconds),
     ];
     for (field, seconds) in timeouts {
-        if !(1..=ONE_YEAR).contains(&seconds) {
+        if seconds.is_some_and(|seconds| !(1..=ONE_YEAR).contains(&seconds)) {
             return fail(format!("{at}.{field}"), "must be from 1 to 31536000 (a year)");
         }
     }
     belongs(at, rule)?;
+    waits(at, policy, rule)?;
     match (&rule.approvals, rule.decision) {
-        (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), a),
+        (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), policy, a),
         (None, Decision::RequireApproval) => {
             fail(format!("{at}.approvals"), "is required with decision RequireApproval")
         }
@@ -75,6 +84,8 @@ fn belongs(at: &str, rule: &Rule) -> Checked {
     let required = [
         ("requireImmutableInputs", rule.require_immutable_inputs),
         ("requireImageDigests", rule.require_image_digests),
+        ("notBeforeSeconds", rule.not_before_seconds.is_some()),
+        ("freezeWindows", !rule.freeze_windows.is_empty()),
     ];
     match required.into_iter().find(|(_, set)| *set && rule.decision == Decision::Deny) {
         Some((field, _)) => fail(
@@ -85,6 +96,24 @@ fn belongs(at: &str, rule: &Rule) -> Checked {
     }
 }
 
+/// Delay and freeze windows: names, and who may pass. What a window is made of is compiled.
+fn waits(at: &str, policy: &str, rule: &Rule) -> Checked {
+    if rule.not_before_seconds.is_some_and(|n| !(1..=ONE_YEAR).contains(&n)) {
+        return fail(format!("{at}.notBeforeSeconds"), "must be from 1 to 31536000 (a year)");
+    }
+    let mut names = BTreeSet::new();
+    for window in &rule.freeze_windows {
+        if !names.insert(&window.name) {
+            let problem = format!("two windows are named {:?}; names are unique in a rule", window.name);
+            return fail(format!("{at}.freezeWindows"), problem);
+        }
+        for (i, who) in window.may_pass.iter().enumerate() {
+            approver(&format!("{at}.freezeWindows[{}].mayPass[{i}]", window.name), policy, who)?;
+        }
+    }
+    Ok(())
+}
+
 fn conditions(at: &str, when: &When, facts_only: bool) -> Checked {
     if facts_only && !when.requested_by.is_empty() {
         return fail(
@@ -93,6 +122,12 @@ fn conditions(at: &str, when: &When, facts_only: bool) -> Checked {
         );
     }
     for (i, subject_) in when.requesters.iter().enumerate() {
+        if subject_.kind == SubjectKind::Authorized {
+            return fail(
+                format!("{at}.requesters[{i}].kind"),
+                "is for approvers; a requester is a User, Group or ServiceAccount",
+            );
+        }
         subject(&format!("{at}.requesters[{i}]"), subject_)?;
     }
     match &when.namespace_selector {
@@ -101,7 +136,25 @@ fn conditions(at: &str, when: &When, facts_only: bool) -> Checked {
     }
 }
 
-fn approvals(at: &str, approvals: &Approvals) -> Checked {
+fn classifier(at: &str, classifier: &Classifier) -> Checked {
+    let when = &classifier.when;
+    if *when == ClassifierWhen::default() {
+        return fail(format!("{at}.when"), "is empty; say what makes the tag apply");
+    }
+    if when.unrestricted_egress == Some(false) {
+        let problem = "is true or absent: network reach is advisory, and shows of nothing that it is safe";
+        return fail(format!("{at}.when.unrestrictedEgress"), problem);
+    }
+    if when.service_account_may == Some(ServiceAccountMay::default()) {
+        return fail(format!("{at}.when.serviceAccountMay"), "is empty; name write, readSecrets or clusterScope");
+    }
+    match &when.namespace_selector {
+        Some(s) => selector(&format!("{at}.when.namespaceSelector"), s),
+        None => Ok(()),
+    }
+}
+
+fn approvals(at: &str, policy: &str, approvals: &Approvals) -> Checked {
     if approvals.requirements.is_empty() {
         return fail(format!("{at}.requirements"), "needs at least one requirement");
     }
@@ -113,12 +166,12 @@ fn approvals(at: &str, approvals: &Approvals) -> Checked {
         if !names.insert(&requirement.name) {
             return fail(format!("{at}.requirements"), format!("two requirements are named {:?}", requirement.name));
         }
-        self::requirement(&format!("{at}.requirements[{}]", requirement.name), requirement)?;
+        self::requirement(&format!("{at}.requirements[{}]", requirement.name), policy, requirement)?;
     }
-    Ok(())
+    satisfiable::rule(&approvals.requirements).map_err(|e| PolicyError::new(format!("{at}.requirements"), e))
 }
 
-fn requirement(at: &str, requirement: &Requirement) -> Checked {
+fn requirement(at: &str, policy: &str, requirement: &Requirement) -> Checked {
     if requirement.approvers.is_empty() {
         return fail(format!("{at}.approvers"), "names nobody; list at least one User, Group or ServiceAccount");
     }
@@ -126,10 +179,10 @@ fn requirement(at: &str, requirement: &Requirement) -> Checked {
         return fail(format!("{at}.count"), "must be from 1 to 64");
     }
     for (i, approver) in requirement.approvers.iter().enumerate() {
-        subject(&format!("{at}.approvers[{i}]"), approver)?;
+        self::approver(&format!("{at}.approvers[{i}]"), policy, approver)?;
     }
     let people: BTreeSet<_> = requirement.approvers.iter().collect();
-    let open_ended = people.iter().any(|s| s.kind == SubjectKind::Group);
+    let open_ended = people.iter().any(|s| matches!(s.kind, SubjectKind::Group | SubjectKind::Authorized));
     if !open_ended && i64::from(requirement.count) > people.len() as i64 {
         return fail(
             format!("{at}.count"),
@@ -143,10 +196,20 @@ fn requirement(at: &str, requirement: &Requirement) -> Checked {
     Ok(())
 }
 
+/// Somebody who may approve, or pass a freeze window, by a rule of that policy.
+fn approver(at: &str, policy: &str, approver: &Subject) -> Checked {
+    if approver.kind == SubjectKind::Authorized && approver.name != policy {
+        let problem = format!("is {:?}; kind Authorized names the policy that it stands in, {policy:?}", approver.name);
+        return fail(format!("{at}.name"), problem);
+    }
+    subject(at, approver)
+}
+
 fn constraints(at: &str, constraints: &Constraints) -> Checked {
     let wrong = constraints.max_runtime_seconds.is_some_and(|n| !(1..=ONE_YEAR).contains(&n))
         || constraints.max_retries.is_some_and(|n| n < 0)
         || constraints.max_parallelism.is_some_and(|n| n < 1)
+        || constraints.max_cpu.iter().chain(&constraints.max_memory).any(Quantity::is_zero)
         || constraints.limits.values().any(|limit| limit.0 < 0);
     if wrong { fail(at, "a bound is beyond what it can be") } else { Ok(()) }
 }

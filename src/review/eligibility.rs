@@ -1,27 +1,45 @@
 //! Who may decide on a request.
 
-use crate::api::{Requester, RequirementProgress, Subject, SubjectKind};
+use crate::api::{ApprovalRequestStatus, Requester, Reviewer, Subject, SubjectKind};
 use std::collections::BTreeSet;
 
-/// Whether the caller is an approver of at least one requirement.
-pub fn eligible(requirements: &[RequirementProgress], username: &str, groups: &[String]) -> bool {
-    requirements.iter().any(|r| covered(&r.approvers, username, groups))
+/// Most groups and policies that are kept with a review.
+const MOST_KEPT: usize = 32;
+
+/// Whether the reviewer is one of the subjects, or belongs to one. Of kind `Authorized` is whoever the authorizer granted it,
+/// as admission sealed that with the review.
+pub fn covers(subjects: &[Subject], reviewer: &Reviewer) -> bool {
+    subjects.iter().any(|subject| match subject.kind {
+        SubjectKind::Authorized => reviewer.authorized.contains(&subject.name),
+        _ => subject.covers(&reviewer.username, &reviewer.groups),
+    })
 }
 
-pub(super) fn covered(approvers: &[Subject], username: &str, groups: &[String]) -> bool {
-    approvers.iter().any(|approver| approver.covers(username, groups))
+/// Everybody whom the request asks: who may approve it, and who may pass its freeze windows.
+pub fn asked(status: &ApprovalRequestStatus) -> impl Iterator<Item = &[Subject]> {
+    let approvers = status.approvals.iter().map(|r| r.approvers.as_slice());
+    approvers.chain(status.freezes.iter().map(|f| f.window.may_pass.as_slice()))
 }
 
-/// Those of the caller's groups that a requirement names, sorted: what is kept with a review.
-pub fn named_groups(requirements: &[RequirementProgress], groups: &[String]) -> Vec<String> {
-    let named: BTreeSet<&str> = requirements
-        .iter()
-        .flat_map(|r| &r.approvers)
-        .filter(|a| a.kind == SubjectKind::Group)
-        .map(|a| a.name.as_str())
-        .collect();
+/// Whether the reviewer is an approver of at least one requirement, or may pass a freeze window.
+pub fn eligible(status: &ApprovalRequestStatus, reviewer: &Reviewer) -> bool {
+    asked(status).any(|subjects| covers(subjects, reviewer))
+}
+
+/// Those of the caller's groups that the request asks for, sorted: what is kept with a review.
+pub fn named_groups(status: &ApprovalRequestStatus, groups: &[String]) -> Vec<String> {
+    let named = named(status, SubjectKind::Group);
     let kept: BTreeSet<&String> = groups.iter().filter(|g| named.contains(g.as_str())).collect();
-    kept.into_iter().take(32).cloned().collect()
+    kept.into_iter().take(MOST_KEPT).cloned().collect()
+}
+
+/// The policies on which the request asks for the authorizer's word, sorted. Not more than can be kept with a review.
+pub fn named_policies(status: &ApprovalRequestStatus) -> Vec<String> {
+    named(status, SubjectKind::Authorized).into_iter().take(MOST_KEPT).map(Into::into).collect()
+}
+
+fn named(status: &ApprovalRequestStatus, kind: SubjectKind) -> BTreeSet<&str> {
+    asked(status).flatten().filter(|s| s.kind == kind).map(|s| s.name.as_str()).collect()
 }
 
 /// Whether the caller is who asked: by username, or by uid where the authenticator gives one.

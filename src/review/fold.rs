@@ -1,8 +1,8 @@
 //! From reviews to how far the approval has come.
 
-use crate::api::{Requester, RequirementProgress, Review, ReviewDecision, SelfApproval};
-use crate::policy::JoinedRequirement;
-use crate::review::{eligibility, is_requester, quorum};
+use crate::api::{Requester, RequirementProgress, Review, ReviewDecision, Reviewer, SelfApproval, Subject};
+use crate::policy::{JoinedRequirement, Places, assign};
+use crate::review::{covers, is_requester};
 use jiff::Timestamp;
 
 /// A stored review and whether its seal holds.
@@ -19,6 +19,8 @@ pub struct CountedReview {
 pub struct Terms<'a> {
     /// What must be met.
     pub requirements: &'a [JoinedRequirement],
+    /// Who may pass a freeze window. They may review, and fill no requirement by it.
+    pub passers: &'a [Subject],
     /// This many denials end it.
     pub denials: i32,
     /// Whether the requester counts.
@@ -27,6 +29,10 @@ pub struct Terms<'a> {
     pub requester: &'a Requester,
     /// Who else has a part in what runs; they count as the requester does.
     pub parties: &'a [String],
+    /// Who does not count, whatever else is allowed: neither their approvals nor their denials.
+    pub excluded: &'a [String],
+    /// Whether an approval counts only with a comment that is not blank.
+    pub require_comment: bool,
     /// Only reviews of this digest count.
     pub digest: &'a str,
 }
@@ -38,8 +44,10 @@ pub struct Tally {
     pub progress: Vec<RequirementProgress>,
     /// When the last missing approval came; none while one is missing.
     pub approved_at: Option<Timestamp>,
-    /// Who approved and counts, in the order of their words.
+    /// Who approved and may fill a requirement, in the order of their words.
     pub approvers: Vec<String>,
+    /// Everyone whose last word that counts is an approval, in the order of their words: also who may only pass a window.
+    pub approving: Vec<Reviewer>,
     /// Who denied and counts.
     pub deniers: Vec<String>,
     /// Whether enough have denied.
@@ -50,68 +58,69 @@ pub struct Tally {
     pub unsealed: usize,
 }
 
-/// A reviewer's last word that counts.
-struct Word<'a> {
-    review: &'a Review,
-    decision: ReviewDecision,
-}
-
-/// Folds reviews, in stored order. A reviewer's last word counts, but nobody approves after their own denial.
+/// Folds reviews, in stored order. A reviewer's last word counts, but nobody approves after their own denial. Who said the
+/// same again said it the first time: an approval given in time does not grow late.
 pub fn fold(reviews: &[CountedReview], terms: &Terms<'_>) -> Tally {
-    let mut tally = Tally {
-        unsealed: reviews.iter().filter(|r| !r.sealed).count(),
-        stale: reviews.iter().filter(|r| r.sealed && r.review.digest != terms.digest).count(),
-        ..Tally::default()
-    };
     let words = last_words(reviews, terms);
-    let of = |wanted| words.iter().filter(move |w| w.decision == wanted).map(|w| w.review);
-    tally.deniers = of(ReviewDecision::Deny).map(|r| r.reviewer.username.clone()).collect();
-    tally.denied = tally.deniers.len() as i64 >= i64::from(terms.denials.max(1));
+    let of = |wanted| words.iter().copied().filter(move |w| w.decision == wanted);
     let mut approving: Vec<&Review> = of(ReviewDecision::Approve).collect();
     approving.sort_by_key(|r| r.time.0);
-    tally.approvers = approving.iter().map(|r| r.reviewer.username.clone()).collect();
-    tally.progress = progress(&approving, terms.requirements);
-    tally.approved_at = approved_at(&approving, terms.requirements);
-    tally
+    let names = |review: &Review| review.reviewer.username.clone();
+    let deniers: Vec<String> = of(ReviewDecision::Deny).map(names).collect();
+    let fills = |r: &&Review| terms.requirements.iter().any(|needed| covers(&needed.approvers, &r.reviewer));
+    let filling: Vec<&Review> = approving.iter().copied().filter(fills).collect();
+    Tally {
+        progress: progress(&filling, terms.requirements),
+        approved_at: approved_at(&filling, terms.requirements),
+        approvers: filling.iter().copied().map(names).collect(),
+        approving: approving.iter().map(|r| r.reviewer.clone()).collect(),
+        denied: deniers.len() as i64 >= i64::from(terms.denials.max(1)),
+        deniers,
+        stale: reviews.iter().filter(|r| r.sealed && r.review.digest != terms.digest).count(),
+        unsealed: reviews.iter().filter(|r| !r.sealed).count(),
+    }
 }
 
-fn last_words<'a>(reviews: &'a [CountedReview], terms: &Terms<'_>) -> Vec<Word<'a>> {
-    let mut words: Vec<Word<'a>> = vec![];
-    for CountedReview { review, .. } in reviews.iter().filter(|r| r.sealed && r.review.digest == terms.digest) {
-        let reviewer = &review.reviewer;
-        let own = is_requester(terms.requester, &reviewer.username, reviewer.uid.as_deref())
-            || terms.parties.contains(&reviewer.username);
-        let named =
-            terms.requirements.iter().any(|r| eligibility::covered(&r.approvers, &reviewer.username, &reviewer.groups));
-        if !named || (own && terms.self_approval == SelfApproval::Forbid) {
-            continue;
-        }
-        match words.iter_mut().find(|w| w.review.reviewer.username == reviewer.username) {
-            Some(word) if word.decision == ReviewDecision::Deny => {}
-            Some(word) => *word = Word { review, decision: review.decision },
-            None => words.push(Word { review, decision: review.decision }),
+/// Each reviewer's last word that counts.
+fn last_words<'a>(reviews: &'a [CountedReview], terms: &Terms<'_>) -> Vec<&'a Review> {
+    let mut words: Vec<&'a Review> = vec![];
+    let current = reviews.iter().filter(|r| r.sealed && r.review.digest == terms.digest).map(|r| &r.review);
+    for review in current.filter(|review| counts(review, terms)) {
+        match words.iter_mut().find(|w| w.reviewer.username == review.reviewer.username) {
+            Some(word) if word.decision == ReviewDecision::Deny || word.decision == review.decision => {}
+            Some(word) => *word = review,
+            None => words.push(review),
         }
     }
     words
 }
 
-fn places(approving: &[&Review], requirements: &[JoinedRequirement]) -> Vec<quorum::Places> {
+fn counts(review: &Review, terms: &Terms<'_>) -> bool {
+    let reviewer = &review.reviewer;
+    let own = is_requester(terms.requester, &reviewer.username, reviewer.uid.as_deref())
+        || terms.parties.contains(&reviewer.username);
+    let asked = covers(terms.passers, reviewer) || terms.requirements.iter().any(|r| covers(&r.approvers, reviewer));
+    let barred = (own && terms.self_approval == SelfApproval::Forbid) || terms.excluded.contains(&reviewer.username);
+    let silent = terms.require_comment && review.decision == ReviewDecision::Approve && !says_something(review);
+    asked && !barred && !silent
+}
+
+fn says_something(review: &Review) -> bool {
+    review.comment.as_deref().is_some_and(|comment| !comment.trim().is_empty())
+}
+
+fn places(approving: &[&Review], requirements: &[JoinedRequirement]) -> Vec<Places> {
     requirements
         .iter()
-        .map(|r| quorum::Places {
+        .map(|r| Places {
             count: usize::try_from(r.count).unwrap_or(usize::MAX),
-            candidates: (0..approving.len())
-                .filter(|i| {
-                    let reviewer = &approving[*i].reviewer;
-                    eligibility::covered(&r.approvers, &reviewer.username, &reviewer.groups)
-                })
-                .collect(),
+            candidates: (0..approving.len()).filter(|i| covers(&r.approvers, &approving[*i].reviewer)).collect(),
         })
         .collect()
 }
 
 fn progress(approving: &[&Review], requirements: &[JoinedRequirement]) -> Vec<RequirementProgress> {
-    let held = quorum::assign(&places(approving, requirements), approving.len());
+    let held = assign(&places(approving, requirements), approving.len());
     requirements
         .iter()
         .zip(held)
@@ -128,8 +137,12 @@ fn progress(approving: &[&Review], requirements: &[JoinedRequirement]) -> Vec<Re
 fn approved_at(approving: &[&Review], requirements: &[JoinedRequirement]) -> Option<Timestamp> {
     let open: i64 = requirements.iter().map(|r| i64::from(r.count)).sum();
     (1..=approving.len()).find_map(|n| {
-        let held = quorum::assign(&places(&approving[..n], requirements), n);
+        let held = assign(&places(&approving[..n], requirements), n);
         let filled = held.iter().map(Vec::len).sum::<usize>() as i64;
         (open > 0 && filled == open).then(|| approving[n - 1].time.0)
     })
 }
+
+#[cfg(test)]
+#[path = "fold_tests.rs"]
+mod tests;

@@ -2,8 +2,6 @@
 
 mod eligibility;
 mod fold;
-mod quorum;
 
-pub use eligibility::{eligible, is_requester, named_groups};
+pub use eligibility::{asked, covers, eligible, is_requester, named_groups, named_policies};
 pub use fold::{CountedReview, Tally, Terms, fold};
-pub use quorum::assign;

@@ -5,8 +5,12 @@ mod support;
 
 mod bad_input;
 mod bad_policy;
+mod bounds;
+mod deciders;
+mod derived;
 mod drift;
 mod ends;
+mod freeze;
 mod gate_cron;
 mod gate_jobs;
 mod gate_pods;

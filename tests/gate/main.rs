@@ -11,6 +11,7 @@ mod names;
 mod namespaces;
 mod overrides;
 mod place;
+mod policies;
 mod requests;
 mod started;
 mod stored;
@@ -54,6 +55,7 @@ cases!(bare {
     cronjobs: the_author_is_who_wrote_the_template, nobody_writes_or_removes_an_author, a_cron_job_speaks_for_no_request,
         jobs_of_a_cron_job_are_held_and_carry_its_author;
     requests: an_open_request_is_not_deleted, an_ended_request_is, what_cleans_up_deletes_requests;
+    policies: nobody_writes_another_as_the_editor;
     namespaces: a_gate_is_not_taken_off_without_ungate, a_gated_namespace_is_not_opened_without_ungate,
         the_gate_says_enforce_or_warn, the_system_is_never_gated, nobody_renames_a_namespace_out_of_the_gate,
         a_gated_namespace_can_be_deleted;
@@ -181,7 +183,7 @@ rules:
 - {apiGroups: [batch], resources: ["*"], verbs: ["*"]}
 - {apiGroups: [""], resources: [namespaces, namespaces/status, namespaces/finalize, pods], verbs: ["*"]}
 - apiGroups: [countersign.dev]
-  resources: [approvalrequests, approvalrequests/status]
+  resources: [approvalrequests, approvalrequests/status, approvalpolicies, approvalpolicies/status]
   verbs: [create, get, list, watch, update, patch, delete, deletecollection]
 ---
 apiVersion: rbac.authorization.k8s.io/v1

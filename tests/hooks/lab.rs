@@ -1,9 +1,11 @@
 //! One control plane with admission in this process. One test at a time: some take admission away.
 
 use anyhow::{Context, Result, bail};
+use countersign::admission::deciders::{AccessReviews, Deciders};
 use countersign::admission::registration::{Endpoint, Hold, register};
 use countersign::admission::{GateView, server, tls};
 use countersign::binding::Keyring;
+use countersign::lifecycle::Surroundings;
 use countersign::policy::{PolicySet, compile};
 use countersign_testbed::{ControlPlane, Identity, Kubectl, Options};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -45,6 +47,10 @@ impl GateView for Memory {
         Some(Arc::default())
     }
 
+    fn surroundings(&self, _: &str, _: &str, _: &BTreeMap<String, String>) -> Surroundings {
+        Surroundings::default()
+    }
+
     fn speaks_for(&self, _namespace: &str, job: &str) -> Option<(String, String)> {
         Some((format!("{job}-request"), "Pending".into()))
     }
@@ -81,8 +87,14 @@ fn policies() -> Arc<PolicySet> {
         {"name": "prod-write", "when": {"riskTags": ["prod"]}, "decision": "RequireApproval",
          "approvals": {"requirements": [{"name": "sre", "approvers": [{"kind": "Group", "name": "sre"}]}]}},
     ]);
-    let policy = compile("production", &json!({"rules": rules})).unwrap();
+    let policy = compile("production", &json!({"rules": rules}), None).unwrap();
     Arc::new(PolicySet { ready: vec![Arc::new(policy)], broken: vec![] })
+}
+
+async fn client_of(who: &Identity) -> Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(&who.kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
 }
 
 async fn start() -> Result<Shared> {
@@ -92,8 +104,12 @@ async fn start() -> Result<Shared> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("https://{}/admit", listener.local_addr()?);
     let serving = tls::self_signed("127.0.0.1")?;
-    let server =
-        server::Server { key: Arc::new(Keyring::from_seed(&[7; 32])?), view: view.clone(), ready: Arc::default() };
+    let server = server::Server {
+        key: Arc::new(Keyring::from_seed(&[7; 32])?),
+        view: view.clone(),
+        deciders: Arc::new(Deciders::new(Arc::new(AccessReviews(client_of(&cluster.admin()).await?)))),
+        ready: Arc::default(),
+    };
     // A runtime of its own: that of one test ends with it.
     std::thread::spawn(move || -> Result<()> {
         tokio::runtime::Runtime::new()?.block_on(async {
@@ -112,9 +128,7 @@ impl Lab {
 
     /// A client for this runtime.
     pub async fn client(&self) -> Result<Client> {
-        let kubeconfig = Kubeconfig::read_from(&self.admin.kubeconfig)?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(Client::try_from(config)?)
+        client_of(&self.admin).await
     }
 
     pub fn user(&self, name: &str) -> Result<Identity> {

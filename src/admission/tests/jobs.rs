@@ -1,7 +1,10 @@
 //! Verdicts on Jobs that are created.
 
 use crate::admission::tests::{View, ask_at, put, refusal, review_of, rule, settled, view};
+use crate::lifecycle::Surroundings;
+use crate::risk::Rights;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const JOBS: (&str, &str, &str) = ("batch", "v1", "jobs");
 const BY: &str = "/metadata/annotations/countersign.dev~1created-by";
@@ -89,6 +92,39 @@ async fn a_warning_says_what_a_held_job_waits_for_and_an_allowed_one_has_none() 
     let unknown = View { labels: None, ..allow };
     let found = warnings(unknown, risky).await;
     assert!(found[0].as_str().unwrap().starts_with("held until approved: namespace payments is new"), "{found}");
+}
+
+#[tokio::test]
+async fn what_is_allowed_and_has_to_wait_says_for_what() {
+    // Two rules, since the windows of one must leave an opening: at any time one of them holds.
+    let always = [("0 0 * * *", 43_200), ("0 12 * * *", 43_260)].map(|(start, seconds)| {
+        let window = json!({"name": "always", "start": start, "durationSeconds": seconds});
+        json!({"name": format!("from-{seconds}"), "decision": "Allow", "freezeWindows": [window]})
+    });
+    let found = warnings(view(json!(always)), job()).await;
+    let expected = "held: it is allowed, and waits for the end of freeze window always of rule production/from-";
+    assert!(found[0].as_str().unwrap().starts_with(expected), "{found}");
+    let later = view(json!([{"name": "reads", "decision": "Allow", "notBeforeSeconds": 60}]));
+    assert_eq!(
+        warnings(later, job()).await,
+        json!(["held: it is allowed, and starts no sooner than 60 s from now; see kubectl get apr -n payments"])
+    );
+}
+
+#[tokio::test]
+async fn risk_is_derived_from_what_is_created_and_from_what_surrounds_it() {
+    let deny = json!([{"name": "writes", "when": {"riskTags": ["write", "secrets"]}, "decision": "Deny"},
+        {"name": "rest", "decision": "Allow"}]);
+    let rights = Rights { writes: Some("patch deployments.apps, by Role w".into()), ..Rights::default() };
+    let surroundings = Surroundings { rights: Arc::new(rights), ..Surroundings::default() };
+    let knowing = View { surroundings, ..view(deny.clone()) };
+    let mut mounting = job();
+    mounting["spec"]["template"]["spec"]["volumes"] = json!([{"name": "db", "secret": {"secretName": "db"}}]);
+    assert_eq!(warnings(knowing.clone(), job()).await, Value::Null, "it writes, and uses no Secret");
+    assert_eq!(warnings(view(deny), mounting.clone()).await, Value::Null, "it uses a Secret, and may write nothing");
+    let refused = settled(knowing, create("triage", mounting)).await.0;
+    assert_eq!(refused["allowed"], false, "{refused}");
+    assert!(refused["status"]["message"].as_str().unwrap().contains("denied by rule production/writes"), "{refused}");
 }
 
 #[tokio::test]

@@ -1,23 +1,29 @@
 //! Verdicts through the router, as the API server asks for them.
 
+mod authorized;
 mod cronjobs;
 mod hostile;
 mod jobs;
 mod pods;
+mod policies;
 mod registration;
 mod requests;
 mod unsuspend;
 
-use crate::admission::GateView;
+use crate::admission::deciders::{Authorizer, Deciders, Unanswered};
 use crate::admission::server::{Server, router};
+use crate::admission::{Caller, GateView};
 use crate::binding::Keyring;
+use crate::lifecycle::Surroundings;
 use crate::policy::{PolicySet, compile};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tower::ServiceExt;
 
 fn key() -> Arc<Keyring> {
@@ -30,6 +36,7 @@ struct View {
     policies: Option<Arc<PolicySet>>,
     labels: Option<Arc<BTreeMap<String, String>>>,
     speaks_for: Option<(String, String)>,
+    surroundings: Surroundings,
 }
 
 impl GateView for View {
@@ -41,6 +48,10 @@ impl GateView for View {
         self.labels.clone().filter(|_| name == "payments")
     }
 
+    fn surroundings(&self, _: &str, _: &str, _: &BTreeMap<String, String>) -> Surroundings {
+        self.surroundings.clone()
+    }
+
     fn speaks_for(&self, namespace: &str, job: &str) -> Option<(String, String)> {
         self.speaks_for.clone().filter(|_| (namespace, job) == ("payments", "remediate"))
     }
@@ -50,13 +61,13 @@ impl GateView for View {
 fn view(rules: Value) -> View {
     let (mut ready, mut broken) = (vec![], vec![]);
     if rules != json!([]) {
-        match compile("production", &json!({"rules": rules})) {
+        match compile("production", &json!({"rules": rules}), None) {
             Ok(policy) => ready.push(Arc::new(policy)),
             Err(policy) => broken.push(Arc::from(policy)),
         }
     }
     let labels = BTreeMap::from([("env".into(), "prod".into()), ("countersign.dev/gate".into(), "enforce".into())]);
-    View { policies: Some(Arc::new(PolicySet { ready, broken })), labels: Some(Arc::new(labels)), speaks_for: None }
+    View { policies: Some(Arc::new(PolicySet { ready, broken })), labels: Some(Arc::new(labels)), ..View::default() }
 }
 
 /// A rule `name` of that decision, for what `when` says.
@@ -68,8 +79,48 @@ fn rule(name: &str, decision: &str, when: Value) -> Value {
     rule
 }
 
+/// An authorizer that counts. It lets everybody approve the policies it lists, knows of all but `unknown`, and `never`
+/// comes back about some.
+#[derive(Default)]
+struct Granting {
+    granted: Mutex<Vec<&'static str>>,
+    unknown: Vec<&'static str>,
+    never: Vec<&'static str>,
+    asked: AtomicUsize,
+    last: Mutex<Caller>,
+}
+
+impl Authorizer for Granting {
+    fn may_approve<'a>(&'a self, caller: &'a Caller, policy: &'a str) -> BoxFuture<'a, Result<bool, Unanswered>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            *self.last.lock().unwrap() = caller.clone();
+            if self.never.contains(&policy) {
+                std::future::pending::<()>().await;
+            }
+            if self.unknown.contains(&policy) {
+                Err(Unanswered::Empty)
+            } else {
+                Ok(self.granted.lock().unwrap().contains(&policy))
+            }
+        })
+    }
+}
+
+/// A server that asks nobody.
+fn server(view: View) -> Server {
+    server_asking(view, Arc::new(Deciders::new(Arc::new(Granting::default()))))
+}
+
+fn server_asking(view: View, deciders: Arc<Deciders>) -> Server {
+    Server { key: key(), view: Arc::new(view), deciders, ready: Arc::default() }
+}
+
 async fn post_to(path: &str, view: View, body: String) -> (StatusCode, Value) {
-    let server = Server { key: key(), view: Arc::new(view), ready: Arc::default() };
+    post_to_server(path, server(view), body).await
+}
+
+async fn post_to_server(path: &str, server: Server, body: String) -> (StatusCode, Value) {
     let request = Request::post(path).body(Body::from(body)).unwrap();
     let response = router(server).oneshot(request).await.unwrap();
     let status = response.status();
@@ -99,8 +150,12 @@ async fn ask(review: Value) -> (Value, Value) {
 }
 
 async fn ask_at(path: &str, view: View, review: Value) -> (Value, Value) {
+    ask_server(path, server(view), review).await
+}
+
+async fn ask_server(path: &str, server: Server, review: Value) -> (Value, Value) {
     let mut object = review["request"]["object"].clone();
-    let (status, answer) = post_to(path, view, review.to_string()).await;
+    let (status, answer) = post_to_server(path, server, review.to_string()).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(answer["response"]["uid"], "u");
     if let Some(patch) = answer["response"]["patch"].as_str() {

@@ -110,6 +110,7 @@ fn trust_rests_on_who_creates_and_never_on_the_owner_alone() {
         username: username.into(),
         uid: None,
         groups: groups.iter().map(ToString::to_string).collect(),
+        extra: BTreeMap::new(),
     };
     let account = |name: &str| by(&format!("system:serviceaccount:kube-system:{name}"), &[]);
     let labels = |value: &str| BTreeMap::from([("countersign.dev/workloads".to_string(), value.to_string())]);

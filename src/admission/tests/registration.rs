@@ -38,6 +38,7 @@ fn each_way_to_hold_has_its_webhooks_and_failure_policies() {
         policies(Hold::Policy),
         expected(&[
             ("requests", "Fail"),
+            ("editors", "Fail"),
             ("jobs", "Ignore"),
             ("unsuspend", "Ignore"),
             ("pods", "Ignore"),
@@ -49,6 +50,7 @@ fn each_way_to_hold_has_its_webhooks_and_failure_policies() {
         policies(Hold::Webhook),
         expected(&[
             ("requests", "Fail"),
+            ("editors", "Fail"),
             ("jobs", "Fail"),
             ("unsuspend", "Ignore"),
             ("cronjobs", "Fail"),
@@ -110,6 +112,11 @@ fn webhooks_reach_gated_namespaces_alone_and_never_those_of_the_system() {
     assert_eq!(warn["clientConfig"]["url"], "https://127.0.0.1:9443/admit/warn");
     assert_eq!(webhook(Hold::Policy, "jobs")["clientConfig"]["url"], "https://127.0.0.1:9443/admit");
     assert_eq!(webhook(Hold::Policy, "requests")["namespaceSelector"], json!({}));
+    let editors = webhook(Hold::Policy, "editors");
+    assert_eq!(editors["clientConfig"]["url"], "https://127.0.0.1:9443/admit/stamp");
+    assert_eq!(editors["reinvocationPolicy"], "IfNeeded", "another webhook may change the spec after ours");
+    let [_, validating] = registered(Hold::Policy);
+    assert_eq!(editors["rules"], webhooks(&validating)[0]["rules"], "what is stamped is judged as it is stored");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Verdicts on requests and policies.
+//! Verdicts on requests.
 
 use crate::admission::tests::{ask, key, review};
 use crate::binding::verify_seal;
 use serde_json::{Value, json};
 
-const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+pub(super) const DIGEST: &str = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
 const OTHER: &str = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
 
 pub(super) fn stored() -> Value {
@@ -25,7 +25,7 @@ pub(super) fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     object
 }
 
-fn word(decision: &str, digest: &str) -> Value {
+pub(super) fn word(decision: &str, digest: &str) -> Value {
     json!({"decision": decision, "digest": digest, "comment": "seen"})
 }
 
@@ -163,14 +163,67 @@ async fn the_requester_withdraws_and_deny_may_follow_approve() {
 }
 
 #[tokio::test]
-async fn a_policy_that_does_not_compile_is_refused_with_its_field() {
-    let policy = json!({"metadata": {"name": "p"}, "spec": {"rules": [{"name": "r", "decision": "RequireApproval"}]}});
-    let (response, _) = ask(review("approvalpolicies", "CREATE", "alice", Value::Null, policy.clone())).await;
-    assert_eq!(response["allowed"], false);
-    assert_eq!(response["status"]["message"], "spec.rules[r].approvals: is required with decision RequireApproval");
-    let held = with(policy.clone(), "/metadata/finalizers", json!(["example.com/mine"]));
-    let (response, _) = ask(review("approvalpolicies", "UPDATE", "alice", held.clone(), policy)).await;
-    assert_eq!(response["allowed"], true, "one that was stored broken can still go");
-    let worse = with(held.clone(), "/spec/rules", json!([]));
-    assert_eq!(ask(review("approvalpolicies", "UPDATE", "alice", held, worse)).await.0["allowed"], false);
+async fn whoever_the_policy_excludes_does_not_decide_and_is_told_why() {
+    let excluding = with(stored(), "/status/excluded", json!(["alice", "bob"]));
+    let excluding = with(excluding, "/status/selfApproval", json!("Allow"));
+    let excluding = with(excluding, "/status/target", json!({"uid": "j", "parties": ["bob"]}));
+    for (user, expected) in [
+        ("alice", "alice last changed the policy, and the policy excludes whoever did; someone else must decide"),
+        ("bob", "bob created what would run, or wrote the CronJob that it came from, or last changed the policy, and"),
+    ] {
+        for decision in ["Approve", "Deny"] {
+            let new = with(excluding.clone(), "/spec/review", word(decision, DIGEST));
+            let found = refused(user, excluding.clone(), new).await;
+            assert!(found.0 == 403 && found.1.contains(expected), "{found:?}");
+        }
+    }
+    let new = with(excluding.clone(), "/spec/review", word("Approve", DIGEST));
+    let (response, _) = ask(review("approvalrequests", "UPDATE", "carol", excluding, new)).await;
+    assert_eq!(response["allowed"], true, "{response}");
+}
+
+#[tokio::test]
+async fn an_approval_takes_a_comment_where_the_policy_wants_one_and_a_denial_never() {
+    let wanting = with(stored(), "/status/requireComment", json!(true));
+    let said = |decision: &str, comment: Value| {
+        let word = json!({"decision": decision, "digest": DIGEST, "comment": comment});
+        with(wanting.clone(), "/spec/review", word)
+    };
+    for blank in [Value::Null, json!(""), json!(" \t\n\u{a0}\u{2003}")] {
+        let found = refused("alice", wanting.clone(), said("Approve", blank.clone())).await;
+        let expected = "this approval takes a comment: say in spec.review.comment what you checked";
+        assert_eq!(found, (422, expected.to_string()));
+        let denial = review("approvalrequests", "UPDATE", "alice", wanting.clone(), said("Deny", blank));
+        assert_eq!(ask(denial).await.0["allowed"], true);
+    }
+    let approval = review("approvalrequests", "UPDATE", "alice", wanting.clone(), said("Approve", json!("read it")));
+    assert_eq!(ask(approval).await.0["allowed"], true);
+}
+
+#[tokio::test]
+async fn whoever_may_pass_a_freeze_window_may_review() {
+    let window = json!({"name": "w", "start": "0 0 * * *", "durationSeconds": 60, "mayPass": [{"kind": "Group", "name": "leads"}]});
+    let frozen = with(stored(), "/status/freezes", json!([{"policy": "p", "rule": "r", "window": window}]));
+    let frozen = with(frozen, "/status/approvals/0/approvers/0/name", json!("security"));
+    let new = with(frozen.clone(), "/spec/review", word("Approve", DIGEST));
+    let found = refused("alice", frozen.clone(), new.clone()).await;
+    assert!(found.1.contains("alice is not an approver of this request; it takes security or leads"), "{found:?}");
+    let mut asked = review("approvalrequests", "UPDATE", "carol", frozen, new);
+    asked["request"]["userInfo"]["groups"] = json!(["leads", "staff"]);
+    let (response, object) = ask(asked).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    assert_eq!(object["spec"]["reviews"][0]["reviewer"], json!({"username": "carol", "groups": ["leads"]}));
+}
+
+#[tokio::test]
+async fn what_is_approved_and_waits_takes_reviews_after_its_time_and_what_is_pending_takes_none() {
+    let late = with(stored(), "/status/pendingUntil", json!("2020-01-01T00:00:00Z"));
+    let approved = with(late.clone(), "/status/state", json!("Approved"));
+    for decision in ["Approve", "Deny"] {
+        let new = |old: &Value| with(old.clone(), "/spec/review", word(decision, DIGEST));
+        let (response, _) = ask(review("approvalrequests", "UPDATE", "alice", approved.clone(), new(&approved))).await;
+        assert_eq!(response["allowed"], true, "{response}");
+        let found = refused("alice", late.clone(), new(&late)).await;
+        assert!(found.0 == 409 && found.1.contains("expired at 2020-01-01T00:00:00Z"), "{found:?}");
+    }
 }

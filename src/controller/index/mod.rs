@@ -4,11 +4,13 @@
 
 mod observe;
 mod state;
+mod surroundings;
 
-use crate::api::{InputKind, TargetKind};
+use crate::api::{InputKind, TargetKind, names};
 use crate::binding::{InputFacts, Keyring, sha256};
-use crate::lifecycle::{Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts, version};
+use crate::lifecycle::{Cluster, Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts, version};
 use crate::policy::compile;
+use crate::risk::RbacKind;
 use kube::core::DynamicObject;
 pub use observe::{HeldObservation, Observation};
 use serde_json::Value;
@@ -39,6 +41,8 @@ pub(super) enum Kind {
     Namespace,
     Target(TargetKind),
     Input(InputKind),
+    Rbac(RbacKind),
+    NetworkPolicy,
 }
 
 /// Facts of everything that the operator watches.
@@ -48,6 +52,8 @@ pub struct Index {
     home: String,
     /// Whether Secrets are read as inputs.
     secrets: bool,
+    /// What the cluster can do.
+    cluster: Cluster,
     /// Whether every watch has listed everything once.
     complete: AtomicBool,
     state: RwLock<State>,
@@ -56,8 +62,8 @@ pub struct Index {
 impl Index {
     /// An empty index; seals and receipts are checked with `key`, the operator lives in `home`, and `secrets` says whether
     /// it may read Secrets.
-    pub fn new(key: Arc<Keyring>, home: String, secrets: bool) -> Self {
-        Self { key, home, secrets, complete: AtomicBool::new(false), state: RwLock::default() }
+    pub fn new(key: Arc<Keyring>, home: String, secrets: bool, cluster: Cluster) -> Self {
+        Self { key, home, secrets, cluster, complete: AtomicBool::new(false), state: RwLock::default() }
     }
 
     /// Every watch has listed everything once.
@@ -211,6 +217,12 @@ impl Index {
         state.reading(&at)
     }
 
+    /// ConfigMaps or Secrets were listed, as of that resource version.
+    pub fn inputs_at(&self, version: i64) {
+        let mut state = self.write();
+        state.inputs_version = state.inputs_version.max(version);
+    }
+
     /// A namespace arrived. Returns what to look at.
     pub fn set_namespace(&self, object: &DynamicObject) -> Vec<Key> {
         let name = object.metadata.name.clone().unwrap_or_default();
@@ -242,7 +254,8 @@ impl Index {
         let name = object.metadata.name.clone().unwrap_or_default();
         let null = Value::Null;
         let spec = object.data.get("spec").unwrap_or(&null);
-        let compiled = compile(&name, spec);
+        let editor = object.metadata.annotations.as_ref().and_then(|a| a.get(names::EDITED_BY));
+        let compiled = compile(&name, spec, editor.map(String::as_str));
         let snapshot = sha256(spec).ok();
         let mut state = self.write();
         let before = state.policies.get(&name).cloned();
@@ -255,11 +268,13 @@ impl Index {
             version: version(&object.metadata),
             generation: object.metadata.generation,
             snapshot,
+            editor: editor.cloned(),
             compiled: compiled.as_ref().map(|_| ()).map_err(|broken| broken.error.clone()),
             status: object.data.get("status").and_then(|s| serde_json::from_value(s.clone()).ok()).unwrap_or_default(),
         };
         state.policies_version = state.policies_version.max(facts.version);
-        let same = before.is_some_and(|b| b.snapshot.is_some() && b.snapshot == facts.snapshot);
+        let same =
+            before.is_some_and(|b| b.snapshot.is_some() && b.snapshot == facts.snapshot && b.editor == facts.editor);
         state.policies.insert(name.clone(), Arc::new(facts));
         let mut keys = vec![Key::Policy(name.clone())];
         if !same {
@@ -299,6 +314,7 @@ impl Index {
     pub(super) fn names(&self, kind: Kind) -> HashSet<Name> {
         let state = self.read();
         let cluster = |name: &String| (String::new(), name.clone());
+        let owned = |(namespace, name): (&str, &str)| (namespace.to_string(), name.to_string());
         match kind {
             Kind::Request => state.requests.keys().cloned().collect(),
             Kind::Namespace => state.namespaces.keys().map(cluster).collect(),
@@ -311,6 +327,8 @@ impl Index {
                 let found = state.inputs.keys().filter(|at| at.1 == kind);
                 found.map(|at| (at.0.clone(), at.2.clone())).collect()
             }
+            Kind::Rbac(kind) => state.grants.names(kind).map(owned).collect(),
+            Kind::NetworkPolicy => state.network_policies.names().map(owned).collect(),
         }
     }
 

@@ -6,7 +6,8 @@ use crate::binding::{InputRef, InputState, Keyring};
 use crate::controller::index::state::{At, Request};
 use crate::controller::index::{Index, Key};
 use crate::lifecycle::{
-    BrokenRequest, Claim, Contender, Gate, Held, NamespaceFacts, Observed, RequestFacts, Target, TargetFacts, claim,
+    BrokenRequest, Claim, Cluster, Contender, Gate, Held, NamespaceFacts, Observed, RequestFacts, Surroundings, Target,
+    TargetFacts, claim,
 };
 use crate::policy::PolicySet;
 use jiff::Timestamp;
@@ -23,6 +24,8 @@ pub struct Observation {
     targets_version: i64,
     inputs: Vec<(InputRef, InputState)>,
     inputs_version: i64,
+    surroundings: Surroundings,
+    cluster: Cluster,
     namespace: Option<Arc<NamespaceFacts>>,
 }
 
@@ -34,11 +37,19 @@ pub struct HeldObservation {
     pub namespace: Arc<NamespaceFacts>,
     requests: Vec<Contender>,
     inputs: Vec<(InputRef, InputState)>,
+    surroundings: Surroundings,
+    cluster: Cluster,
     waiting: usize,
     policies: Arc<PolicySet>,
 }
 
 impl Observation {
+    /// What stands around the target.
+    #[cfg(test)]
+    pub(super) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
     /// As the decision takes it.
     pub fn observed<'a>(
         &'a self,
@@ -60,6 +71,8 @@ impl Observation {
             targets_version: self.targets_version,
             inputs: &self.inputs,
             inputs_version: self.inputs_version,
+            surroundings: &self.surroundings,
+            cluster: self.cluster,
             namespace: self.namespace.as_deref(),
             fresh,
             refused,
@@ -78,6 +91,8 @@ impl HeldObservation {
             policies: &self.policies,
             requests: &self.requests,
             inputs: &self.inputs,
+            surroundings: &self.surroundings,
+            cluster: self.cluster,
             waiting: self.waiting,
             fresh,
             key,
@@ -108,6 +123,8 @@ impl Index {
             targets_version: state.targets_version(kind),
             inputs: target.as_ref().map(|(t, _)| state.inputs_of(t, known)).unwrap_or_default(),
             inputs_version: state.inputs_version,
+            surroundings: target.as_ref().map(|(t, _)| state.surroundings_of(t)).unwrap_or_default(),
+            cluster: self.cluster,
             target,
             namespace: facts,
         })
@@ -121,6 +138,8 @@ impl Index {
         Some(HeldObservation {
             requests: state.contenders(&at),
             inputs: state.inputs_of(&target, |kind| self.reads(kind)),
+            surroundings: state.surroundings_of(&target),
+            cluster: self.cluster,
             waiting: state.waiting_before(&target),
             namespace: state.namespaces.get(namespace)?.clone(),
             policies: state.policy_set.clone(),
@@ -165,6 +184,15 @@ impl GateView for Index {
 
     fn namespace(&self, name: &str) -> Option<Arc<BTreeMap<String, String>>> {
         self.read().namespaces.get(name).map(|n| n.labels.clone())
+    }
+
+    fn surroundings(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        pod_labels: &BTreeMap<String, String>,
+    ) -> Surroundings {
+        self.read().surroundings(namespace, service_account, pod_labels)
     }
 
     fn speaks_for(&self, namespace: &str, job: &str) -> Option<(String, String)> {

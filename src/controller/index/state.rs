@@ -5,6 +5,7 @@ use crate::binding::{InputFacts, InputRef, InputState};
 use crate::controller::index::{Key, Name};
 use crate::lifecycle::{BrokenRequest, Contender, Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts};
 use crate::policy::{BrokenPolicy, CompiledPolicy, PolicySet};
+use crate::risk::{Grants, NetworkPolicies};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub(super) struct State {
     /// What is held and reads an input.
     pub read_by: HashMap<Input, BTreeSet<At>>,
     pub inputs_version: i64,
+    pub grants: Grants,
+    pub network_policies: NetworkPolicies,
+    pub surroundings_version: i64,
     pub namespaces: HashMap<String, Arc<NamespaceFacts>>,
     pub policies: BTreeMap<String, Arc<PolicyFacts>>,
     pub compiled: BTreeMap<String, Compiled>,

@@ -2,7 +2,7 @@ use super::*;
 use serde_json::json;
 
 fn index() -> Index {
-    Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false)
+    Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default())
 }
 
 fn request(version: i64, uid: &str, job: &str, state: &str) -> DynamicObject {
@@ -108,4 +108,121 @@ fn the_operators_home_and_system_namespaces_are_never_gated() {
         assert_eq!(Gate::of(name, &labels, "home"), Gate::Off, "{name}");
     }
     assert_eq!(Gate::of("payments", &labels, "home"), Gate::Enforce);
+}
+
+#[test]
+fn another_editor_of_the_same_policy_is_a_change() {
+    let index = index();
+    index.set_complete();
+    index.set_request(&request(1, "u", "job", "Pending"));
+    let policy = |version: i64, editor: Option<&str>| -> DynamicObject {
+        let mut policy = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "ApprovalPolicy",
+            "metadata": {"name": "p", "resourceVersion": version.to_string(), "labels": {"v": version.to_string()}},
+            "spec": {"rules": [{"name": "r", "decision": "Allow"}]}});
+        if let Some(editor) = editor {
+            policy["metadata"]["annotations"] = json!({"countersign.dev/edited-by": editor});
+        }
+        serde_json::from_value(policy).unwrap()
+    };
+    let own = vec![Key::Policy("p".into())];
+    let all = [own.clone(), run()].concat();
+    for (version, editor, expected) in [
+        (2, None, &all),
+        (3, None, &own),
+        (4, Some("alice"), &all),
+        (5, Some("alice"), &own),
+        (6, Some("bob"), &all),
+        (7, None, &all),
+    ] {
+        assert_eq!(index.set_policy(&policy(version, editor)), *expected, "{version}");
+        let set = crate::admission::GateView::policies(&index).unwrap();
+        assert_eq!(set.ready[0].rules[0].editor.as_deref(), editor);
+    }
+}
+
+fn rbac(version: i64, object: serde_json::Value) -> DynamicObject {
+    let mut object: DynamicObject = serde_json::from_value(object).unwrap();
+    object.metadata.resource_version = Some(version.to_string());
+    object
+}
+
+fn may_patch(version: i64) -> DynamicObject {
+    rbac(
+        version,
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "edit"},
+            "rules": [{"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["patch"]}]}),
+    )
+}
+
+fn bound_to(version: i64, account: &str) -> DynamicObject {
+    rbac(
+        version,
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "ci", "namespace": "a"},
+            "roleRef": {"kind": "ClusterRole", "name": "edit"}, "subjects": [{"kind": "ServiceAccount", "name": account}]}),
+    )
+}
+
+fn closing(version: i64, namespace: &str) -> DynamicObject {
+    rbac(
+        version,
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "deny", "namespace": namespace},
+            "spec": {"podSelector": {}, "policyTypes": ["Egress"]}}),
+    )
+}
+
+#[test]
+fn a_change_of_rights_concerns_what_is_held_and_runs_as_that_account() {
+    let index = index();
+    let (role, binding) = (RbacKind::ClusterRole, RbacKind::RoleBinding);
+    let mut job = job(2, "job");
+    job.data["spec"]["template"] = json!({"spec": {"serviceAccountName": "ci"}});
+    index.set_request(&request(1, "u", "job", "Pending"));
+    index.set_target(TargetKind::Job, &job);
+    assert_eq!(index.set_rbac(role, &may_patch(3)), []);
+    assert_eq!(index.set_rbac(binding, &bound_to(4, "ci")), [], "nothing is decided before everything is known");
+    index.set_complete();
+    let around = || index.observe("a", "run").unwrap();
+    let writes = || around().surroundings().rights.writes.clone();
+    let version = || around().surroundings().version;
+    let text = "patch deployments.apps, by ClusterRole edit through RoleBinding ci in a";
+    assert_eq!((writes().as_deref(), version()), (Some(text), 4));
+    assert_eq!(index.set_rbac(binding, &bound_to(5, "other")), run());
+    assert_eq!((writes(), version()), (None, 5));
+    assert_eq!(index.set_rbac(binding, &bound_to(6, "third")), [], "others' rights");
+    assert_eq!(index.set_rbac(binding, &bound_to(7, "ci")), run());
+    assert_eq!(index.set_rbac(role, &may_patch(8)), [], "metadata");
+    assert_eq!(version(), 8, "and the view is newer all the same");
+    assert_eq!(index.remove_rbac(role, "", "edit", 9), run());
+    assert_eq!((writes(), version()), (None, 9));
+    index.set_rbac(role, &may_patch(10));
+    assert_eq!(index.names(Kind::Rbac(binding)), HashSet::from([("a".to_string(), "ci".to_string())]));
+    assert_eq!(index.names(Kind::Rbac(role)), HashSet::from([(String::new(), "edit".to_string())]));
+    index.set_request(&request(11, "u", "job", "Released"));
+    assert_eq!(index.remove_rbac(binding, "a", "ci", 12), [], "a finished request rests on nothing");
+}
+
+#[test]
+fn a_network_policy_concerns_what_is_held_in_its_namespace() {
+    let index = index();
+    index.set_request(&request(1, "u", "job", "Pending"));
+    index.set_target(TargetKind::Job, &job(2, "job"));
+    index.set_complete();
+    let open = || index.observe("a", "run").unwrap().surroundings().open_egress;
+    assert!(open());
+    assert_eq!(index.set_network_policy(&closing(3, "b")), []);
+    assert!(open());
+    assert_eq!(index.set_network_policy(&closing(4, "a")), run());
+    assert!(!open());
+    assert_eq!(index.set_network_policy(&closing(5, "a")), [], "metadata");
+    let names = |namespace: &str| (namespace.to_string(), "deny".to_string());
+    assert_eq!(index.names(Kind::NetworkPolicy), HashSet::from([names("a"), names("b")]));
+    assert_eq!(index.remove_network_policy("a", "deny", 6), run());
+    assert!(open());
+    for version in [9, 7] {
+        index.surroundings_at(version);
+        index.inputs_at(version);
+    }
+    let observation = index.observe("a", "run").unwrap();
+    let observed = observation.observed(&index.key, true, None, jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!((observed.surroundings.version, observed.inputs_version), (9, 9), "a view never gets older");
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A gated namespace with a Job that alice made, and no request yet.
-fn gated(decision: &str) -> World {
+pub(super) fn gated(decision: &str) -> World {
     let mut world = World::new(decision);
     world.gate = Gate::Enforce;
     world.labels = json!({"env": "prod", "countersign.dev/gate": "enforce"});
@@ -19,7 +19,7 @@ fn gated(decision: &str) -> World {
 }
 
 impl World {
-    fn gate_plan(&self) -> Plan {
+    pub(super) fn gate_plan(&self) -> Plan {
         let key = key();
         let Some(job) = &self.job else { return Plan::idle() };
         let target = TargetFacts::read(TargetKind::Job, &object(job), &key, None);
@@ -34,6 +34,8 @@ impl World {
             policies: &policies,
             requests: &requests,
             inputs: &self.inputs_of(Some(&target)),
+            surroundings: &self.surroundings,
+            cluster: self.cluster,
             waiting: self.waiting,
             fresh: self.fresh,
             key: &key,
@@ -42,7 +44,7 @@ impl World {
     }
 
     /// Applies what the gate and the request want until there is nothing left to write.
-    fn settle_gated(&mut self) {
+    pub(super) fn settle_gated(&mut self) {
         for _ in 0..20 {
             let mut steps = self.gate_plan().steps;
             if steps.is_empty() && !self.request.is_null() {

@@ -1,9 +1,12 @@
 //! The whole life of a request without a cluster: a small world that plans are applied to, step by step.
 
+mod constraints;
+mod deciders;
 mod gate;
 mod properties;
 mod scenarios;
 mod targets;
+mod time;
 
 use super::*;
 use crate::api::{ApprovalRequestStatus, State, TargetKind, condition};
@@ -40,6 +43,8 @@ struct World {
     others: Vec<Contender>,
     config_maps: Vec<Value>,
     inputs_version: i64,
+    surroundings: Surroundings,
+    cluster: Cluster,
     /// How often the Job was started.
     starts: usize,
 }
@@ -78,6 +83,8 @@ impl World {
             others: vec![],
             config_maps: vec![],
             inputs_version: 2,
+            surroundings: Surroundings::default(),
+            cluster: Cluster { mutable_resources: true },
             starts: 0,
         }
     }
@@ -110,6 +117,8 @@ impl World {
             targets_version: self.version,
             inputs: &inputs,
             inputs_version: self.inputs_version,
+            surroundings: &self.surroundings,
+            cluster: self.cluster,
             namespace: Some(&namespace),
             fresh: self.fresh,
             refused: self.refused.as_deref(),
@@ -132,7 +141,7 @@ impl World {
     fn policy_set(&self) -> PolicySet {
         let mut set = PolicySet::default();
         for (name, spec) in &self.policies {
-            match compile(name, spec) {
+            match compile(name, spec, None) {
                 Ok(policy) => set.ready.push(Arc::new(policy)),
                 Err(broken) => set.broken.push(Arc::from(broken)),
             }

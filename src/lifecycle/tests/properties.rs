@@ -1,6 +1,8 @@
 //! What holds whatever happens, and wherever the operator stops between two writes.
 
 use super::*;
+use crate::lifecycle::tests::time::frozen;
+use crate::policy::opening;
 use proptest::prelude::*;
 
 /// What may happen to a request between two looks of the operator.
@@ -102,4 +104,49 @@ fn note(world: &World) -> Option<String> {
     let closed = world.job.as_ref()?["metadata"]["annotations"]["countersign.dev/closed"].as_str()?;
     let (state, digest) = closed.split_once(' ')?;
     (world.status().digest.as_deref() == Some(digest)).then(|| state.to_string())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Whatever is said when: nothing starts before its delay is over, nor while a window holds that nobody passed.
+    #[test]
+    fn nothing_starts_while_a_window_holds(
+        starts in prop::collection::vec((0..24u8, 1..30i64), 1..4),
+        delay in prop::option::of(1..3_000i64),
+        events in prop::collection::vec((prop::sample::select(vec!["alice", "bob", "carol", ""]), 1..9_000i64), 1..12),
+    ) {
+        let windows: Vec<Value> = starts.iter().enumerate().map(|(i, (hour, hours))| {
+            let may_pass = if i == 0 { json!([{"kind": "User", "name": "carol"}]) } else { json!([]) };
+            json!({"name": format!("w{i}"), "start": format!("0 {hour} * * *"), "durationSeconds": hours * 2_700, "mayPass": may_pass})
+        }).collect();
+        let mut world = frozen(json!(windows));
+        let rule = &mut world.policies[0].1["rules"][0];
+        rule["pendingTimeoutSeconds"] = json!(50_000);
+        rule["releaseTimeoutSeconds"] = json!(50_000);
+        if let Some(delay) = delay { rule["notBeforeSeconds"] = json!(delay) }
+        let set = world.policy_set();
+        prop_assume!(set.broken.is_empty());
+        let compiled: Vec<_> = windows.iter().map(|w| crate::policy::Window::compile(&serde_json::from_value(w.clone()).unwrap()).unwrap()).collect();
+        let mut clock = 1;
+        for (who, seconds) in events {
+            clock += seconds;
+            world.now = at(clock);
+            if !who.is_empty() && let Some(digest) = world.status().digest { world.review(who, "Approve", &digest) }
+            for _ in 0..5 {
+                let plan = world.plan();
+                let released = plan.steps.iter().any(|s| matches!(s, Step::Release(_)));
+                let passed = world.facts().reviews.iter().any(|r| r.review.reviewer.username == "carol");
+                let closed: Vec<_> = compiled.iter().enumerate().filter(|(i, w)| !(passed && *i == 0) && w.holds_until(world.now).is_some()).collect();
+                prop_assert!(!released || (closed.is_empty() && clock >= delay.unwrap_or(0)), "released at {}", world.now);
+                if let (Some(until), State::Approved) = (world.status().waits_until, world.status().state) {
+                    prop_assert!(plan.steps.is_empty() || until.0 <= world.now || passed || plan.writes_state() == Some(State::Approved));
+                    let left: Vec<_> = compiled.iter().skip(usize::from(passed)).collect();
+                    if plan.steps.is_empty() { prop_assert_eq!(opening(&left, world.now.max(at(delay.unwrap_or(0)))), Some(until.0)) }
+                }
+                if plan.steps.is_empty() { break }
+                plan.steps.iter().for_each(|step| world.apply(step));
+            }
+        }
+    }
 }

@@ -1,0 +1,142 @@
+//! What does not compile, where, and what the message says.
+
+use super::*;
+
+fn refused(text: &str) -> (usize, usize, String) {
+    let error = Expression::compile(text, false).map(|_| ()).expect_err(text);
+    (error.line, error.column, error.problem)
+}
+
+#[test]
+fn errors_say_where_and_what_there_is() {
+    for (text, line, column, problem) in [
+        ("", 1, 1, "it is not a CEL expression: mismatched input '<EOF>' expecting expression"),
+        ("object.spec.x >", 1, 16, "it is not a CEL expression: mismatched input '<EOF>' expecting expression"),
+        ("true true", 1, 6, "it is not a CEL expression: mismatched input 'true' expecting <EOF>"),
+        ("'é' == 'é' é", 1, 12, "'é' has no meaning outside of quotes"),
+        ("'é' == 'é' x", 1, 12, "it is not a CEL expression: mismatched input 'x' expecting <EOF>"),
+        ("true &&\n  objekt != null", 2, 3, r#"there is no "objekt"; there is object, namespaceObject, request, time"#),
+        ("'objekt' == objekt", 1, 13, r#"there is no "objekt"; there is object, namespaceObject, request, time"#),
+        (".object != null", 1, 1, r#"there is no ".object"; there is object, namespaceObject, request, time"#),
+        ("x", 1, 1, r#"there is no "x"; there is object, namespaceObject, request, time"#),
+        ("[1].all(x, x > 0) && x > 0", 1, 9, r#"there is no "x"; there is object, namespaceObject, request, time"#),
+        ("object.status.active == 0", 1, 8, r#"there is no field "status"; there is apiVersion, kind, metadata, spec"#),
+        ("object.metadata.uid == ''", 1, 17, r#"there is no field "uid"; there is namespace"#),
+        ("request.user == 'alice'", 1, 9, r#"there is no field "user"; there is userInfo, namespace"#),
+        ("request.userInfo.name == 'alice'", 1, 18, r#"there is no field "name"; there is username, uid, groups"#),
+        ("namespaceObject.labels.x == ''", 1, 17, r#"there is no field "labels"; there is metadata"#),
+        ("time.hour == 1", 1, 6, r#"a timestamp has no fields, so no "hour""#),
+        (
+            "now() > time",
+            1,
+            1,
+            r#"there is no function "now"; there is has, matches, bool, double, duration, dyn, int, size, string, timestamp, uint"#,
+        ),
+        (
+            "'a'.lower() == 'a'",
+            1,
+            5,
+            r#"there is no method "lower"; there is matches, contains, endsWith, size, startsWith, all, exists, exists_one, existsOne, filter, map, getHours …"#,
+        ),
+        ("size(object, object) == 1", 1, 1, "size() takes one argument"),
+        ("'a'.contains('a', 'b')", 1, 5, "contains() takes 1 argument(s), not 2"),
+        ("[1].all(x)", 1, 5, "all() takes a name and a condition, as in list.all(x, x > 1)"),
+        ("[1].all(1, true)", 1, 9, "it is not a CEL expression: argument must be a simple name"),
+        ("has(object)", 1, 5, "it is not a CEL expression: invalid argument to has() macro"),
+        ("[1].all(time, true)", 1, 9, r#""time" is a variable; call the items otherwise"#),
+        ("object.kind.matches(object.kind)", 1, 13, "the pattern of matches() must be written out as a string"),
+        ("object.kind.matches('[')", 1, 13, "the pattern of matches() is wrong: error: unclosed character class"),
+        (
+            "object.kind.matches('(a{100}){100}')",
+            1,
+            13,
+            "the pattern of matches() is too large; make it shorter, or use contains()",
+        ),
+        (
+            "object.kind.matches('a(?=b)')",
+            1,
+            13,
+            "the pattern of matches() is wrong: error: look-around, including look-ahead and look-behind, is not supported",
+        ),
+        (
+            "time.getHours('Europe/Berlim') == 1",
+            1,
+            6,
+            r#"there is no time zone "Europe/Berlim"; name one as Europe/Berlin or +02:00"#,
+        ),
+        (
+            "time.getHours('+25:00') == 1",
+            1,
+            6,
+            r#"there is no time zone "+25:00"; name one as Europe/Berlin or +02:00"#,
+        ),
+        ("time.getHours(object.kind) == 1", 1, 6, "the time zone of getHours() must be written out as a string"),
+        ("'a'.getHours() == 1", 1, 5, "getHours() is for timestamps, not for a string"),
+        ("timestamp('tomorrow') > time", 1, 1, r#""tomorrow" is not a timestamp such as "2026-01-31T00:00:00Z""#),
+        ("time - duration('1 day') > time", 1, 8, r#""1 day" is not a duration such as "1h30m""#),
+        ("b'a' == b'a'", 1, 1, "bytes are not supported; use a string"),
+        ("object{a: 1} == 1", 1, 1, "messages cannot be made; make a map: {\"key\": value}"),
+        ("object.?spec == 1", 1, 7, "it is not a CEL expression: unsupported syntax '.?'"),
+        ("[?object] == []", 1, 2, "it is not a CEL expression: unsupported syntax '?'"),
+        ("object.`spec` == 1", 1, 8, "'`' has no meaning outside of quotes"),
+        ("(true", 1, 1, "'(' is never closed"),
+        ("(true]", 1, 6, "']' closes nothing"),
+        ("true)", 1, 5, "')' closes nothing"),
+        ("'abc", 1, 1, "a string is never closed"),
+        ("9223372036854775808 > 1", 1, 1, "it is not a CEL expression: invalid int literal"),
+    ] {
+        assert_eq!(refused(text), (line, column, problem.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn what_can_be_seen_not_to_be_true_or_false_is_refused() {
+    for (text, what) in [
+        ("1", "an int"),
+        ("'true'", "a string"),
+        ("null", "null"),
+        ("[true]", "a list"),
+        ("{'a': true}", "a map"),
+        ("1 + 2", "an int"),
+        ("time", "a timestamp"),
+        ("time - time", "a duration"),
+        ("size(object.spec)", "an int"),
+        ("object.spec.x.map(x, x)", "a list"),
+        ("time.getHours()", "an int"),
+        ("true ? 1 : 2", "an int"),
+        ("-1.5", "a double"),
+        ("string(object.kind)", "a string"),
+        ("2u", "a uint"),
+    ] {
+        let problem = format!("an expression says true or false, but this is {what}; compare it with something");
+        assert_eq!(refused(text), (1, 1, problem), "{text}");
+    }
+    for (text, problem) in [
+        ("'a' && true", "&& needs true or false, not a string"),
+        ("!1", "! needs true or false, not an int"),
+        ("(1 ? true : false)", "?: needs true or false, not an int"),
+        ("1 + 'a' == 2", "+ does not go with an int and a string"),
+        ("[1].all(x, 'a')", "a macro's condition needs true or false, not a string"),
+    ] {
+        assert_eq!(refused(text).2, problem, "{text}");
+    }
+}
+
+#[test]
+fn time_zones_are_built_in() {
+    for zone in [
+        "UTC",
+        "Europe/Berlin",
+        "America/Los_Angeles",
+        "Asia/Kathmandu",
+        "Pacific/Chatham",
+        "+00:00",
+        "-11:30",
+        "05:45",
+    ] {
+        assert!(Expression::compile(&format!("time.getHours('{zone}') < 24"), false).is_ok(), "{zone}");
+    }
+    for zone in ["", "Local", "Berlin", "+2:00", "+02:60", "+24:00", "02:00:00", "+-2:00", "/etc/localtime", "../UTC"] {
+        assert!(Expression::compile(&format!("time.getHours('{zone}') < 24"), false).is_err(), "{zone}");
+    }
+}

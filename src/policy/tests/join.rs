@@ -1,0 +1,151 @@
+//! The join of the fields that the rules of approvals, time and constraints set.
+
+use super::*;
+use crate::api::Subject;
+
+/// A policy whose one rule takes an approval, with these changes.
+fn requiring(change: impl Fn(&mut Value)) -> Value {
+    let mut rule = rule("r", json!({}), "RequireApproval");
+    change(&mut rule);
+    json!({"rules": [rule]})
+}
+
+fn of(policies: &[(&str, Value)]) -> Outcome {
+    Asked::with_tags(&[]).of(&set(policies))
+}
+
+#[test]
+fn exclusions_and_comments_hold_once_one_rule_asks_for_them() {
+    let plain = requiring(|_| ());
+    let creator = requiring(|r| r["approvals"]["exclude"] = json!(["JobCreator"]));
+    let comment = requiring(|r| r["approvals"]["requireComment"] = json!(true));
+    let asked = |o: &Outcome| (o.exclude_creator, o.require_comment);
+    assert_eq!(asked(&of(&[("a", plain.clone())])), (false, false));
+    assert_eq!(asked(&of(&[("a", plain.clone()), ("b", creator.clone())])), (true, false));
+    let both = of(&[("a", plain), ("b", creator), ("c", comment)]);
+    assert_eq!(asked(&both), (true, true));
+    let snapshot = both.snapshot();
+    assert_eq!((&snapshot["excludeJobCreator"], &snapshot["requireComment"]), (&json!(true), &json!(true)));
+}
+
+#[test]
+fn whoever_last_changed_a_policy_is_excluded_by_name_and_nobody_else() {
+    let excluding = requiring(|r| r["approvals"]["exclude"] = json!(["PolicyEditor"]));
+    let compiled = |name: &str, spec: &Value, editor| Arc::new(compile(name, spec, editor).unwrap());
+    let ready = vec![
+        compiled("a", &excluding, Some("alice")),
+        compiled("b", &requiring(|_| ()), Some("bob")),
+        compiled("c", &excluding, Some("alice")),
+    ];
+    let outcome = Asked::with_tags(&[]).of(&PolicySet { ready, broken: vec![] });
+    assert_eq!(outcome.editors.iter().map(|e| &**e).collect::<Vec<_>>(), ["alice"], "bob's policy excludes nobody");
+    assert_eq!(outcome.snapshot()["excludeEditorsOf"], json!(["a", "c"]));
+    assert!(outcome.doubts.is_empty());
+
+    let doubted = Asked::with_tags(&[]).of(&PolicySet { ready: vec![compiled("a", &excluding, None)], broken: vec![] });
+    assert!(doubted.doubts[0].what.contains("nobody was stamped"), "{:?}", doubted.doubts);
+}
+
+#[test]
+fn releases_wait_for_the_latest_hour_and_for_every_window() {
+    let window = |name: &str, start: &str| json!({"name": name, "start": start, "durationSeconds": 3600});
+    let early = requiring(|r| {
+        r["notBeforeSeconds"] = json!(60);
+        r["freezeWindows"] = json!([window("nightly", "0 2 * * *"), window("noon", "0 12 * * *")]);
+    });
+    let late = json!({"rules": [{"name": "r", "decision": "Allow", "notBeforeSeconds": 600,
+        "freezeWindows": [window("nightly", "0 3 * * *")]}]});
+    let outcome = of(&[("b", late), ("a", early), ("c", requiring(|_| ()))]);
+    assert_eq!(outcome.not_before_seconds, Some(600), "an Allow rule's clock counts too");
+    let windows: Vec<_> = outcome
+        .windows
+        .iter()
+        .map(|w| (w.rule.policy.to_string(), w.window().name.as_str(), w.window().start.as_str()))
+        .collect();
+    let expected = [("a", "nightly", "0 2 * * *"), ("a", "noon", "0 12 * * *"), ("b", "nightly", "0 3 * * *")];
+    assert_eq!(windows, expected.map(|(p, n, s)| (p.to_string(), n, s)), "windows of one name stay apart");
+    assert_eq!(outcome.snapshot()["freezeWindows"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_service_account_is_one_subject_however_it_is_spelled() {
+    let naming = |approver: Value| requiring(|r| r["approvals"]["requirements"][0]["approvers"] = json!([approver]));
+    let outcome = of(&[
+        ("a", naming(json!({"kind": "User", "name": "system:serviceaccount:ci:deployer"}))),
+        ("b", naming(json!({"kind": "ServiceAccount", "namespace": "ci", "name": "deployer"}))),
+    ]);
+    let approvers: Vec<&Subject> = outcome.requirements.iter().flat_map(|r| &r.approvers).collect();
+    assert_eq!(approvers.len(), 1, "{approvers:?}");
+    assert_eq!(approvers[0].describe(), "serviceaccount ci/deployer");
+}
+
+#[test]
+fn the_tightest_amount_is_taken_by_value() {
+    let bounded = |cpu: &str, memory: &str| {
+        requiring(|r| r["constraints"] = json!({"maxCpu": cpu, "maxMemory": memory, "maxRetries": 3}))
+    };
+    let outcome = of(&[("a", bounded("1", "1Gi")), ("b", bounded("900m", "2G")), ("c", requiring(|_| ()))]);
+    let bounds = &outcome.constraints;
+    let text = |q: &Option<crate::api::Quantity>| q.as_ref().map(|q| q.as_str().to_string());
+    assert_eq!((text(&bounds.max_cpu), text(&bounds.max_memory)), (Some("900m".into()), Some("1Gi".into())));
+}
+
+#[test]
+fn a_failing_expression_never_loosens() {
+    let failing = json!({"expression": "object.spec.missing == 1"});
+    let with = |decision: &str, part: &str| {
+        let mut rule = rule("r", json!({}), decision);
+        rule[part] = failing.clone();
+        json!({"rules": [rule]})
+    };
+    let decision = |policies: &[(&str, Value)]| of(policies).decision;
+    assert_eq!(decision(&[("a", with("Allow", "when"))]), None, "an Allow rule does not match");
+    assert_eq!(decision(&[("a", with("Allow", "unless"))]), None, "nor does it where its exemption might hold");
+    for part in ["when", "unless"] {
+        let outcome = of(&[("a", with("RequireApproval", part))]);
+        assert_eq!(outcome.decision, Some(Decision::RequireApproval), "{part}");
+        assert!(outcome.failure(&outcome.matches[0]).is_some());
+        assert_eq!(outcome.snapshot()["failures"].as_array().map(Vec::len), Some(1));
+    }
+    let allow = json!({"rules": [rule("r", json!({}), "Allow")]});
+    let outcome = of(&[("a", allow), ("b", with("Deny", "when"))]);
+    assert_eq!(outcome.decision, Some(Decision::Allow), "a Deny that might have matched does not deny for good");
+    assert!(outcome.doubts[0].what.contains("its rule r cannot be evaluated"), "{:?}", outcome.doubts);
+}
+
+#[test]
+fn errors_of_the_new_fields_name_them() {
+    let changed = |change: &dyn Fn(&mut Value)| error(requiring(change));
+    let classifier =
+        |when: Value| json!({"classifiers": [{"tag": "t", "when": when}], "rules": [rule("r", json!({}), "Deny")]});
+    for (found, expected) in [
+        (error(classifier(json!({}))), "spec.classifiers[0].when: is empty"),
+        (
+            error(classifier(json!({"unrestrictedEgress": false}))),
+            "spec.classifiers[0].when.unrestrictedEgress: is true or absent",
+        ),
+        (error(classifier(json!({"serviceAccountMay": {}}))), "spec.classifiers[0].when.serviceAccountMay: is empty"),
+        (
+            changed(&|r| {
+                r["approvals"]["requirements"][0]["approvers"] = json!([{"kind": "Authorized", "name": "other"}])
+            }),
+            "approvers[0].name: is \"other\"; kind Authorized names the policy that it stands in, \"p\"",
+        ),
+        (
+            changed(&|r| r["when"] = json!({"requesters": [{"kind": "Authorized", "name": "p"}]})),
+            "when.requesters[0].kind: is for approvers",
+        ),
+        (changed(&|r| r["notBeforeSeconds"] = json!(0)), "spec.rules[r].notBeforeSeconds: must be from 1 to 31536000"),
+        (
+            error(json!({"rules": [{"name": "r", "decision": "Deny", "notBeforeSeconds": 60}]})),
+            "spec.rules[r].notBeforeSeconds: belongs to decision Allow or RequireApproval",
+        ),
+        (
+            changed(&|r| r["constraints"] = json!({"maxMemory": "plenty"})),
+            "spec.rules[0].constraints.maxMemory: \"plenty\" is no quantity",
+        ),
+        (changed(&|r| r["constraints"] = json!({"maxCpu": "0"})), "spec.rules[r].constraints: a bound is beyond"),
+    ] {
+        assert!(found.contains(expected), "expected {expected:?} in {found:?}");
+    }
+}

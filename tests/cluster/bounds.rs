@@ -1,0 +1,100 @@
+//! Every bound, as the API server has it on the Job that runs.
+
+use crate::support::{Space, by_sre, cluster, job};
+use anyhow::{Context, Result};
+use countersign_testbed::Identity;
+use serde_json::{Value, json};
+
+fn constraints() -> Value {
+    json!({"maxRuntimeSeconds": 900, "maxRetries": 2, "maxParallelism": 3, "maxCpu": "500m", "maxMemory": "1Gi",
+        "limits": {"maxLinesChanged": 500}})
+}
+
+/// The Job as it was released, once it was.
+async fn released(space: &Space, alice: &Identity, name: &str, spec: Value, containers: [Value; 2]) -> Result<Value> {
+    let mut body = job(name);
+    body["spec"].as_object_mut().context("spec")?.extend(spec.as_object().cloned().unwrap_or_default());
+    let [init, main] = containers;
+    body["spec"]["template"]["spec"]["initContainers"] = json!([
+        {"name": "fetch", "image": "localhost/fetch:1", "resources": init},
+        {"name": "proxy", "image": "localhost/proxy:1", "restartPolicy": "Always"},
+    ]);
+    body["spec"]["template"]["spec"]["containers"][0]["resources"] = main;
+    let create = space.triage.kubectl(["create", "--filename", "-", "--namespace", &space.namespace]);
+    create.stdin(body.to_string()).ok().await?;
+    space.request(name, Some(name)).await?;
+    let digest = space.digest(name).await?;
+    space.review(alice, name, "Approve", &digest).ok().await?;
+    let done = space.state(name, "Released").await?;
+    assert_eq!(done["status"]["advisory"], json!(["limits.maxLinesChanged"]));
+    let job = space.get("jobs", name).await?;
+    assert_eq!(job["spec"]["suspend"], false);
+    let told = job["spec"]["template"]["metadata"]["annotations"]["countersign.dev/constraints"].as_str();
+    assert_eq!(serde_json::from_str::<Value>(told.context("annotation")?)?, constraints());
+    Ok(job)
+}
+
+#[tokio::test]
+async fn every_bound_holds_on_the_job_that_runs() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::new(cluster, "bounds").await?;
+    let alice = cluster.user("alice", &["sre"])?;
+    let mut rules = by_sre();
+    rules[0]["constraints"] = constraints();
+    space.policy(rules).await?;
+    let bounds = |job: &Value| {
+        let field = |name: &str| job["spec"][name].clone();
+        json!([field("activeDeadlineSeconds"), field("backoffLimit"), field("parallelism")])
+    };
+    let of =
+        |job: &Value, list: &str, number: usize| job["spec"]["template"]["spec"][list][number]["resources"].clone();
+    let bound = json!({"cpu": "500m", "memory": "1Gi"});
+
+    // More than what is allowed: tightened, and requests come along.
+    let more = json!({"activeDeadlineSeconds": 5000, "backoffLimit": 9, "parallelism": 7, "completions": 7});
+    let above = json!({"limits": {"cpu": "4", "memory": "8Gi"}, "requests": {"cpu": "2", "memory": "64Mi"}});
+    let job = released(&space, &alice, "more", more, [json!({"requests": {"memory": "2Gi"}}), above]).await?;
+    assert_eq!(bounds(&job), json!([900, 2, 3]));
+    assert_eq!(of(&job, "containers", 0), json!({"limits": bound, "requests": {"cpu": "500m", "memory": "64Mi"}}));
+    assert_eq!(of(&job, "initContainers", 0), json!({"limits": bound, "requests": {"memory": "1Gi"}}));
+    assert_eq!(of(&job, "initContainers", 1), json!({"limits": bound}), "sidecars too");
+
+    // Less: kept.
+    let less = json!({"activeDeadlineSeconds": 60, "backoffLimit": 1, "parallelism": 1});
+    let below = json!({"limits": {"cpu": "100m", "memory": "64Mi"}});
+    let job = released(&space, &alice, "less", less, [below.clone(), below.clone()]).await?;
+    assert_eq!(bounds(&job), json!([60, 1, 1]));
+    assert_eq!((of(&job, "initContainers", 0), of(&job, "containers", 0)), (below.clone(), below));
+
+    // Nothing said: set, beside what Kubernetes defaults.
+    let job = released(&space, &alice, "nothing", json!({}), [json!({}), json!({})]).await?;
+    assert_eq!(bounds(&job), json!([900, 2, 1]));
+    assert_eq!(
+        (of(&job, "initContainers", 0), of(&job, "containers", 0)),
+        (json!({"limits": bound}), json!({"limits": bound}))
+    );
+    let pods = space.api("pods").list(&kube::api::ListParams::default().labels("job-name=nothing")).await?.items;
+    let pod = serde_json::to_value(pods.first().context("a Pod")?)?;
+    assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"], bound, "the Pod is made with it");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bound_that_cannot_be_kept_is_said_and_nothing_runs() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::new(cluster, "bounds-shared").await?;
+    let mut rules = by_sre();
+    rules[0]["constraints"] = json!({"maxMemory": "1Gi"});
+    space.policy(rules).await?;
+    let mut body = job("run");
+    body["spec"]["template"]["spec"]["resources"] =
+        json!({"limits": {"memory": "2Gi"}, "requests": {"memory": "64Mi"}});
+    let create = space.triage.kubectl(["create", "--filename", "-", "--namespace", &space.namespace]);
+    create.stdin(body.to_string()).ok().await?;
+    space.request("run", Some("run")).await?;
+    let held = space.evaluated("run", "ConstraintNotEnforceable").await?;
+    let message = held["status"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("container main of Job run has a memory limit of 2Gi, maxMemory is 1Gi"), "{message}");
+    assert!(held["status"]["digest"].is_null() && !space.started("run").await?);
+    Ok(())
+}

@@ -2,10 +2,14 @@
 
 mod bounds;
 pub mod card;
+mod case;
+pub mod client;
 pub mod compact;
 pub mod escape;
+pub mod explain;
 pub mod manifests;
 pub mod operator;
+pub mod policy;
 pub mod request;
 
 use anyhow::Context;
@@ -19,7 +23,8 @@ against the platform team's ApprovalPolicies, shows a reviewer who asks, why, an
 reviewer's one patch, and then starts exactly the Job that was reviewed.
 
 Set up a cluster with `countersign manifests | kubectl apply -f -`, run `countersign operator`, and ask with \
-`countersign request`. Reviewers need kubectl only.";
+`countersign request`. Reviewers need kubectl only; `countersign explain` tells them and you why a request waits, and \
+`countersign policy test` holds policies to what you expect of them.";
 
 /// The command line.
 #[derive(clap::Parser, Debug)]
@@ -39,6 +44,10 @@ pub enum Command {
     Manifests(manifests::Args),
     /// Ask for approval of a workflow step
     Request(Box<request::Args>),
+    /// Tell why a request stands where it stands: every policy, every rule, who still can approve, until when
+    Explain(explain::Args),
+    /// Test policies offline, or try new ones on what a cluster was asked
+    Policy(policy::Args),
 }
 
 /// Runs one command.
@@ -47,6 +56,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Operator(args) => operator::run(args).await?,
         Command::Manifests(args) => print(&manifests::render(&args)?)?,
         Command::Request(args) => print(&request::run(&args).await?)?,
+        Command::Explain(args) => print(&explain::run(&args).await?)?,
+        Command::Policy(args) => return Ok(policy::run(args).await),
     }
     Ok(ExitCode::SUCCESS)
 }

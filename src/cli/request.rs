@@ -3,18 +3,17 @@
 use crate::api::{ApprovalRequest, names};
 use crate::binding;
 use crate::cli::bounds::{self, object_name};
+use crate::cli::client::{Connection, explained};
 use crate::cli::compact::{self, Draft};
 use crate::cli::escape::visible;
 use crate::cli::manifests::dns_label;
 use anyhow::{Context, bail};
+use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 const EXAMPLES: &str = r#"Examples:
   countersign request -f request.json -n payments --target job/remediate-8f9a
@@ -41,12 +40,9 @@ pub struct Args {
     /// Namespace of the request and of its target [default: the kubeconfig context's, or the Pod's own]
     #[arg(short, long, value_parser = dns_label)]
     pub namespace: Option<String>,
-    /// Kubeconfig to use [default: KUBECONFIG, then ~/.kube/config, then the Pod's service account]
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Kubeconfig context to use
-    #[arg(long)]
-    pub context: Option<String>,
+    /// Which cluster, and as whom.
+    #[command(flatten)]
+    pub connection: Connection,
     /// Name of the request [default: from run and step]
     #[arg(long, value_parser = parse_name)]
     pub name: Option<String>,
@@ -234,7 +230,7 @@ fn parse_evidence(evidence: &str) -> Result<(String, String), String> {
 }
 
 async fn create(args: &Args, mut manifest: Value) -> anyhow::Result<Value> {
-    let config = config(args).await?;
+    let config = args.connection.config().await?;
     let server = config.cluster_url.to_string();
     let metadata = &mut manifest["metadata"];
     let namespace = metadata["namespace"].as_str().unwrap_or(&config.default_namespace).to_string();
@@ -252,44 +248,6 @@ async fn create(args: &Args, mut manifest: Value) -> anyhow::Result<Value> {
         metadata.remove("managedFields");
     }
     Ok(stored)
-}
-
-async fn config(args: &Args) -> anyhow::Result<Config> {
-    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-    let mut config = match &args.kubeconfig {
-        Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
-            Config::from_custom_kubeconfig(kubeconfig, &options).await.context("this kubeconfig cannot be used")?
-        }
-        None if args.context.is_some() => {
-            Config::from_kubeconfig(&options).await.context("the kubeconfig cannot be used")?
-        }
-        None => Config::infer().await.context("neither a kubeconfig nor a Pod's service account is there")?,
-    };
-    config.read_timeout = Some(Duration::from_secs(30));
-    // A repeated create would meet its own first try.
-    config.default_retry = false;
-    Ok(config)
-}
-
-/// The API server's own words, and what to do where they do not say it.
-fn explained(error: kube::Error, server: &str) -> anyhow::Error {
-    match error {
-        kube::Error::Api(status) => {
-            let next = match (status.code, status.reason.as_str()) {
-                (_, "AlreadyExists") => "; if it is another run or step, give this one a --name",
-                (404, _) if !status.message.contains("namespaces") => {
-                    "; does the cluster have Countersign? countersign manifests | kubectl apply -f -"
-                }
-                _ => "",
-            };
-            anyhow::anyhow!("the API server refused the request: {}{next}", status.message.trim_end())
-        }
-        kube::Error::Service(cause) => {
-            anyhow::Error::from_boxed(cause).context(format!("the API server at {server} cannot be reached"))
-        }
-        other => anyhow::Error::new(other).context(format!("asking the API server at {server} failed")),
-    }
 }
 
 #[cfg(test)]

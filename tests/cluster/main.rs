@@ -10,6 +10,7 @@ mod deciders;
 mod derived;
 mod drift;
 mod ends;
+mod explain;
 mod freeze;
 mod gate_cron;
 mod gate_jobs;

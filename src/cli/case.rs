@@ -1,0 +1,132 @@
+//! One request as policy sees it, put together from stored objects by the functions that the operator runs.
+
+use crate::api::{Requester, TargetKind};
+use crate::lifecycle::{HeldWork, Marks, RequestFacts};
+use crate::policy::{DerivedTag, Facts, PolicySet, classify};
+use crate::risk::{Grants, NetworkPolicies, RbacKind, Work};
+use jiff::Timestamp;
+use kube::core::DynamicObject;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Label that the API server puts on every namespace.
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// A request, and what will run.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its namespace.
+    pub namespace: String,
+    /// Labels of its namespace.
+    pub labels: BTreeMap<String, String>,
+    /// Who asks.
+    pub requester: Requester,
+    /// The workflow's name, a claim.
+    pub requested_by: String,
+    /// Declared risk tags.
+    pub declared: Vec<String>,
+    /// All that is asked, as the spec of a request has it.
+    pub claims: Value,
+    /// What will run.
+    pub target: Option<CaseTarget>,
+    /// When it was asked.
+    pub asked: Timestamp,
+}
+
+/// A Job or Pod.
+#[derive(Clone, Debug)]
+pub struct CaseTarget {
+    /// What it will run.
+    pub work: Arc<HeldWork>,
+    /// Whose it is.
+    pub marks: Marks,
+}
+
+/// What stands around all Jobs and Pods of a cluster.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Roles and bindings.
+    pub grants: Grants,
+    /// NetworkPolicies.
+    pub network_policies: NetworkPolicies,
+}
+
+impl CaseTarget {
+    /// Of a Job or Pod as stored, held or not.
+    pub fn of(kind: TargetKind, object: &DynamicObject) -> Self {
+        let spec = object.data.get("spec");
+        let pod = match kind {
+            TargetKind::Job => spec.and_then(|spec| spec.pointer("/template/spec")),
+            TargetKind::Pod => spec,
+        };
+        Self { work: HeldWork::stored(kind, object), marks: Marks::read(object, pod) }
+    }
+}
+
+impl World {
+    /// Takes in an object of that kind, where it is a role, a binding or a NetworkPolicy; returns whether it was one.
+    pub fn take(&mut self, kind: &str, object: &DynamicObject) -> bool {
+        match rbac_kind(kind) {
+            Some(kind) => self.grants.set(kind, object),
+            None if kind == "NetworkPolicy" => self.network_policies.set(object),
+            None => return false,
+        };
+        true
+    }
+}
+
+fn rbac_kind(kind: &str) -> Option<RbacKind> {
+    Some(match kind {
+        "Role" => RbacKind::Role,
+        "ClusterRole" => RbacKind::ClusterRole,
+        "RoleBinding" => RbacKind::RoleBinding,
+        "ClusterRoleBinding" => RbacKind::ClusterRoleBinding,
+        _ => return None,
+    })
+}
+
+impl Case {
+    /// A stored request.
+    pub fn of(request: &RequestFacts, labels: BTreeMap<String, String>, target: Option<CaseTarget>) -> Self {
+        Self {
+            namespace: request.namespace.clone(),
+            labels,
+            requester: request.requester(),
+            requested_by: request.spec.requested_by.clone(),
+            declared: request.spec.risk_tags.clone(),
+            claims: request.ask.clone(),
+            target,
+            asked: request.created,
+        }
+    }
+
+    /// The tags that classifiers derive.
+    pub fn derived(&self, policies: &PolicySet, world: &World) -> Vec<DerivedTag> {
+        let Some(target) = &self.target else { return classify(policies, None, &self.labels) };
+        let traits = &target.work.traits;
+        let rights = world.grants.rights(&self.namespace, &traits.service_account);
+        let open_egress = world.network_policies.open_egress(&self.namespace, &target.work.pod_labels);
+        classify(policies, Some(&Work { traits, rights: &rights, open_egress }), &self.labels)
+    }
+
+    /// The facts, with these derived tags.
+    pub fn facts<'a>(&'a self, derived: &'a [DerivedTag]) -> Facts<'a> {
+        Facts {
+            requested_by: &self.requested_by,
+            declared_tags: &self.declared,
+            claims: &self.claims,
+            derived_tags: derived,
+            requester: &self.requester,
+            namespace: &self.namespace,
+            namespace_labels: &self.labels,
+            object: self.target.as_ref().map(|target| &target.work.object),
+            asked: self.asked,
+        }
+    }
+
+    /// Who has a part in what runs.
+    pub fn parties(&self) -> Vec<String> {
+        self.target.as_ref().map(|target| target.marks.parties(&self.namespace)).unwrap_or_default()
+    }
+}

@@ -17,6 +17,8 @@ use std::collections::BTreeSet;
 const MOST_MATCHES: usize = 256;
 /// Most freeze windows that are listed; the snapshot has them all.
 const MOST_FREEZES: usize = 32;
+/// Most people that are listed as excluded.
+const MOST_EXCLUDED: usize = 64;
 /// Longest word on an expression that failed.
 const LONGEST_FAILURE: usize = 256;
 
@@ -247,7 +249,8 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, o: &Observed<'_>, e: 
     status.job_hash = e.job.as_ref().filter(|_| bound).map(|j| j.hash.clone());
     status.denials = bound.then_some(e.outcome.denials);
     status.self_approval = bound.then_some(e.outcome.self_approval);
-    status.excluded = e.excluded.clone();
+    // Beyond what can be listed, they are refused when reviews are counted.
+    status.excluded = e.excluded.iter().take(MOST_EXCLUDED).cloned().collect();
     status.require_comment = e.outcome.require_comment;
     let approvals = status.summary.take().map(|s| s.approvals).unwrap_or_default();
     status.summary = Some(Summary { risk: tags(e), rule: rules(&e.outcome), approvals });

@@ -87,6 +87,52 @@ async fn a_policy_that_could_never_work_is_refused_with_its_field() -> Result<()
 }
 
 #[tokio::test]
+async fn time_expressions_and_classifiers_that_could_never_work_are_refused_with_their_field() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::new(cluster, "bad-parts").await?;
+    let window = |name: &str, start: &str, seconds: i64, zone: &str| json!({"name": name, "start": start, "durationSeconds": seconds, "timeZone": zone});
+    let windows = |windows: Value| with("/spec/rules/0/freezeWindows", windows);
+    let expression = |text: &str| with("/spec/rules/0/when/expression", json!(text));
+    let classifier = |when: Value| with("/spec/classifiers", json!([{"tag": "t", "when": when}]));
+    let approvers = |approvers: Value| with("/spec/rules/0/approvals/requirements/0/approvers", approvers);
+    for (policy, expected) in [
+        (
+            windows(json!([window("w", "0 18 * * 5", 3600, "Europe/Atlantis")])),
+            "spec.rules[prod-write].freezeWindows[w].timeZone: \"Europe/Atlantis\" is no time zone",
+        ),
+        (windows(json!([window("w", "61 18 * * 5", 3600, "UTC")])), "spec.rules[prod-write].freezeWindows[w].start"),
+        (windows(json!([window("w", "0 0 31 2 *", 3600, "UTC")])), "spec.rules[prod-write].freezeWindows[w].start"),
+        (windows(json!([window("w", "* * * * *", 3600, "UTC")])), "is as long as its starts lie apart"),
+        (
+            windows(json!([window("a", "0 0 * * *", 43200, "UTC"), window("b", "0 12 * * *", 43200, "UTC")])),
+            "leave no time at which none of them holds",
+        ),
+        (windows(json!([window("w", "0 0 * * *", 60, "UTC"), window("w", "0 1 * * *", 60, "UTC")])), "freezeWindows"),
+        (with("/spec/rules/0/notBeforeSeconds", json!(0)), "notBeforeSeconds"),
+        (expression("object.spec.x >"), "spec.rules[prod-write].when.expression: line 1, column 16"),
+        (expression("objekt != null"), "there is no \"objekt\"; there is object, namespaceObject, request, time"),
+        (expression("claims.reason == 'x'"), "trustClaims: true"),
+        (expression("[1].all(a, [a].all(b, [b].all(c, true)))"), "at most 2 macros"),
+        (expression("size('three')"), "spec.rules[prod-write].when.expression"),
+        (expression(&"true || ".repeat(200)), "spec.rules[0].when.expression"),
+        (classifier(json!({})), "spec.classifiers[0].when: is empty"),
+        (classifier(json!({"unrestrictedEgress": false})), "network reach is advisory"),
+        (with("/spec/rules/0/constraints/maxMemory", json!("plenty")), "maxMemory"),
+        (with("/spec/rules/0/constraints/maxCpu", json!("0")), "a bound is beyond what it can be"),
+        (approvers(json!([{"kind": "Authorized", "name": "other"}])), "names the policy that it stands in"),
+        (
+            with("/spec/rules/0/when/requesters", json!([{"kind": "Authorized", "name": "bad"}])),
+            "a requester is a User, Group or ServiceAccount",
+        ),
+    ] {
+        let create = space.admin.kubectl(["create", "--filename", "-"]).stdin(policy.to_string());
+        let message = create.refused().await?;
+        assert!(message.contains(expected), "expected {expected:?} in {message:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn policy_status_says_that_it_is_in_force() -> Result<()> {
     let cluster = cluster().await?;
     let space = Space::new(cluster, "good-policy").await?;

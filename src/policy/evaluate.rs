@@ -53,10 +53,10 @@ pub fn evaluate(policies: &PolicySet, facts: &Facts<'_>) -> Outcome {
     for policy in policies.ready.iter().filter(|policy| policy.applies(facts.namespace_labels)) {
         for rule in &policy.rules {
             let judgement = views.judge(rule);
-            if judgement.applies() {
+            if judgement.applies(rule.rule.decision) {
                 found.rules.push(Arc::clone(rule));
             }
-            if let Some(error) = judgement.failed {
+            if let Judgement::Unsure { error, .. } = judgement {
                 found.failures.push(Failure { rule: Arc::clone(rule), error });
             }
         }
@@ -79,7 +79,7 @@ pub(super) enum Missed<'a> {
     Requesters,
     /// `namespaceSelector`.
     Namespace,
-    /// `expression` is false, or failed.
+    /// `expression` is false.
     Expression,
     /// All of `unless` holds.
     Unless,
@@ -87,17 +87,37 @@ pub(super) enum Missed<'a> {
 
 /// Whether a rule matches.
 #[derive(Debug)]
-pub(super) struct Judgement<'a> {
-    /// Why not.
-    pub missed: Option<Missed<'a>>,
-    /// What went wrong with one of its expressions.
-    pub failed: Option<String>,
+pub(super) enum Judgement<'r> {
+    /// It does.
+    Matches,
+    /// It does not, by this part.
+    Missed(Missed<'r>),
+    /// Nobody can tell: the expression of this part failed, and nothing else keeps the rule from matching.
+    Unsure {
+        /// `when` or `unless`.
+        part: &'static str,
+        /// What went wrong.
+        error: String,
+    },
 }
 
 impl Judgement<'_> {
-    pub(super) fn applies(&self) -> bool {
-        self.missed.is_none()
+    /// Whether a rule with that decision counts among those that match. What is unsure is taken on the safe side: it asks
+    /// for approval, allows nothing, and does not deny for good.
+    pub(super) fn applies(&self, decision: Decision) -> bool {
+        match self {
+            Self::Matches => true,
+            Self::Missed(_) => false,
+            Self::Unsure { .. } => decision == Decision::RequireApproval,
+        }
     }
+}
+
+/// Whether `when` or `unless` holds: a failing expression is neither true nor false.
+enum Truth<'r> {
+    Holds,
+    Not(Missed<'r>),
+    Fails(String),
 }
 
 /// The facts as the parts of rules may see them.
@@ -139,29 +159,23 @@ impl<'a> Views<'a> {
     /// Whether a rule matches. What loosens the gate rests on facts: an Allow and every `unless`, unless the rule trusts
     /// claims. An expression can turn any claim either way, so that without trust none sees claims at all.
     ///
-    /// An expression that fails never loosens: an Allow rule does not match then, an `unless` does not hold, a
-    /// RequireApproval rule matches, and a Deny rule, whose word would be final, leaves the request in doubt.
+    /// A failing expression is a third value: what does not depend on it is judged as ever, so that a rule which misses
+    /// by another part, or is exempted by a sound `unless`, does not match and has not failed.
     pub(super) fn judge<'r>(&self, compiled: &'r CompiledRule) -> Judgement<'r> {
         let rule = &compiled.rule;
-        let mut failed = None;
-        let when = self.view(compiled, rule.decision != Decision::Allow);
-        let missed = rule.when.as_ref().and_then(|w| match when.missed(w, compiled.when.as_ref(), &mut failed) {
-            Some(Missed::Expression) if failed.is_some() && rule.decision == Decision::RequireApproval => None,
-            missed => missed,
-        });
-        let missed = missed.or_else(|| {
-            let unless = self.view(compiled, false);
-            let mut trouble = None;
-            let exempt = rule.unless.as_ref().map(|u| unless.missed(u, compiled.unless.as_ref(), &mut trouble));
-            let holds = match (exempt, trouble.is_some()) {
-                (None, _) => false,
-                (Some(missed), false) => missed.is_none(),
-                (Some(_), true) => rule.decision == Decision::Allow,
-            };
-            failed = failed.take().or(trouble);
-            holds.then_some(Missed::Unless)
-        });
-        Judgement { missed, failed }
+        let tightens = self.view(compiled, rule.decision != Decision::Allow);
+        let when = rule.when.as_ref().map(|part| tightens.truth(part, compiled.when.as_ref()));
+        if let Some(Truth::Not(missed)) = when {
+            return Judgement::Missed(missed);
+        }
+        let loosens = self.view(compiled, false);
+        let unless = rule.unless.as_ref().map(|part| loosens.truth(part, compiled.unless.as_ref()));
+        match (when, unless) {
+            (_, Some(Truth::Holds)) => Judgement::Missed(Missed::Unless),
+            (Some(Truth::Fails(error)), _) => Judgement::Unsure { part: "when", error },
+            (_, Some(Truth::Fails(error))) => Judgement::Unsure { part: "unless", error },
+            _ => Judgement::Matches,
+        }
     }
 
     fn view<'v>(&'v self, compiled: &'v CompiledRule, tightens: bool) -> View<'v, 'a> {
@@ -202,13 +216,20 @@ impl View<'_, '_> {
         })
     }
 
-    /// The first part that does not hold, cheap ones first.
-    fn missed<'r>(
-        &self,
-        when: &'r When,
-        expression: Option<&Expression>,
-        failed: &mut Option<String>,
-    ) -> Option<Missed<'r>> {
+    /// Whether all parts hold, or the first that does not, cheap ones first.
+    fn truth<'r>(&self, part: &'r When, expression: Option<&Expression>) -> Truth<'r> {
+        if let Some(missed) = self.missed(part) {
+            return Truth::Not(missed);
+        }
+        match expression.map(|e| e.holds(self.views.environment(self.trusting))) {
+            None | Some(Ok(true)) => Truth::Holds,
+            Some(Ok(false)) => Truth::Not(Missed::Expression),
+            Some(Err(error)) => Truth::Fails(error),
+        }
+    }
+
+    /// The first part that does not hold, the expression aside.
+    fn missed<'r>(&self, when: &'r When) -> Option<Missed<'r>> {
         let Facts { requester, namespace_labels, requested_by, .. } = self.views.facts;
         if let Some(tag) = when.risk_tags.iter().find(|tag| !self.has(tag)) {
             return Some(Missed::Tag(tag));
@@ -224,17 +245,8 @@ impl View<'_, '_> {
         if !when.requesters.is_empty() && !covered() {
             return Some(Missed::Requesters);
         }
-        if when.namespace_selector.as_ref().is_some_and(|s| !s.matches(namespace_labels)) {
-            return Some(Missed::Namespace);
-        }
-        match expression.map(|e| e.holds(self.views.environment(self.trusting))) {
-            None | Some(Ok(true)) => None,
-            Some(Ok(false)) => Some(Missed::Expression),
-            Some(Err(error)) => {
-                *failed = Some(error);
-                Some(Missed::Expression)
-            }
-        }
+        let elsewhere = when.namespace_selector.as_ref().is_some_and(|s| !s.matches(namespace_labels));
+        elsewhere.then_some(Missed::Namespace)
     }
 }
 

@@ -60,7 +60,8 @@ impl Doubt {
     }
 }
 
-/// A rule whose expression failed, and how.
+/// A rule of which nobody can tell whether it matches, since its expression failed, and how. On the safe side: with
+/// RequireApproval it matches; with Allow it does not, and with Deny it raises a doubt, but what it bounds is bound.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The rule.
@@ -69,7 +70,7 @@ pub struct Failure {
     pub error: String,
 }
 
-/// What matching found.
+/// What matching found: the rules that match, and beside them, or among them, those that failed.
 #[derive(Debug, Default)]
 pub(super) struct Matched {
     pub rules: Vec<Arc<CompiledRule>>,
@@ -116,7 +117,7 @@ pub struct Outcome {
     pub pending_timeout_seconds: i64,
     /// The shortest that a rule of the winning decision says, in seconds.
     pub release_timeout_seconds: i64,
-    /// Rules whose expression failed, in the order of `matches`.
+    /// Rules whose expression failed, whether they match or not, in the order of `matches`.
     pub failures: Vec<Failure>,
     /// All of them: while there is one, nothing is approved or allowed.
     pub doubts: Vec<Doubt>,
@@ -130,7 +131,10 @@ impl Outcome {
         failures.sort_by(|a, b| (&a.rule.policy, &a.rule.rule.name).cmp(&(&b.rule.policy, &b.rule.rule.name)));
         let rules = || matches.iter().map(|m| &m.rule);
         let decision = rules().map(|r| r.decision).max();
-        let deciding = || rules().filter(|r| Some(r.decision) == decision);
+        // A rule that only might match decides nothing, and still bounds: else whoever makes it fail would be rid of it.
+        let bounding = bounding(&matches, &failures);
+        let bounds = || bounding.iter().map(|m| &m.rule);
+        let deciding = || bounds().filter(|r| Some(r.decision) == decision);
         let approvals = || rules().filter_map(|r| r.approvals.as_ref());
         let granted = approvals().next().is_some() && approvals().all(|a| a.self_approval == SelfApproval::Allow);
         let excluding: Vec<_> = matches.iter().filter(|m| m.excludes(Exclude::PolicyEditor)).collect();
@@ -147,12 +151,12 @@ impl Outcome {
             exclude_editors: excluding.iter().map(|m| m.policy.clone()).collect(),
             editors: excluding.iter().filter_map(|m| m.editor.clone()).collect(),
             require_comment: approvals().any(|a| a.require_comment),
-            constraints: rules().fold(Constraints::default(), |all, r| all.tightest(&r.constraints)),
-            require_immutable_inputs: rules().any(|r| r.require_immutable_inputs),
-            require_image_digests: rules().any(|r| r.require_image_digests),
-            on_denied: rules().filter_map(|r| r.on_denied).max(),
-            not_before_seconds: rules().filter_map(|r| r.not_before_seconds).max(),
-            windows: matches.iter().flat_map(windows).collect(),
+            constraints: bounds().fold(Constraints::default(), |all, r| all.tightest(&r.constraints)),
+            require_immutable_inputs: bounds().any(|r| r.require_immutable_inputs),
+            require_image_digests: bounds().any(|r| r.require_image_digests),
+            on_denied: bounds().filter_map(|r| r.on_denied).max(),
+            not_before_seconds: bounds().filter_map(|r| r.not_before_seconds).max(),
+            windows: bounding.iter().flat_map(windows).collect(),
             pending_timeout_seconds: deciding()
                 .map(|r| r.pending_timeout_seconds)
                 .min()
@@ -199,7 +203,7 @@ impl Outcome {
             .map(|r| json!({"name": r.name, "count": r.count, "approvers": r.approvers}))
             .collect();
         json!({
-            "version": 2,
+            "version": 3,
             "decision": self.decision,
             "rules": rules,
             "requirements": requirements,
@@ -214,7 +218,7 @@ impl Outcome {
             "onDenied": self.on_denied,
             "notBeforeSeconds": self.not_before_seconds,
             "freezeWindows": self.windows.iter().map(JoinedWindow::document).collect::<Vec<_>>(),
-            "failures": self.failures.iter().map(Failure::document).collect::<Vec<_>>(),
+            "failures": self.failures.iter().filter_map(Failure::document).collect::<Vec<_>>(),
             "pendingTimeoutSeconds": self.pending_timeout_seconds,
             "releaseTimeoutSeconds": self.release_timeout_seconds,
         })
@@ -228,9 +232,30 @@ impl JoinedWindow {
 }
 
 impl Failure {
-    fn document(&self) -> Value {
-        json!({"policy": &*self.rule.policy, "rule": self.rule.rule.name, "error": self.error})
+    /// Named where it bears on the outcome, and without a text: a word that is put otherwise changes no outcome.
+    fn document(&self) -> Option<Value> {
+        let rule = &self.rule.rule;
+        let bears = rule.decision == Decision::RequireApproval || bears(rule);
+        bears.then(|| json!({"policy": &*self.rule.policy, "rule": rule.name}))
     }
+}
+
+/// Whether a rule bounds anything, whatever it decides.
+fn bears(rule: &Rule) -> bool {
+    !rule.constraints.is_empty()
+        || rule.require_immutable_inputs
+        || rule.require_image_digests
+        || rule.on_denied.is_some()
+        || rule.not_before_seconds.is_some()
+        || !rule.freeze_windows.is_empty()
+}
+
+/// The rules that match, and those that might, by policy and name.
+fn bounding(matches: &[Arc<CompiledRule>], failures: &[Failure]) -> Vec<Arc<CompiledRule>> {
+    let unsure = failures.iter().map(|f| &f.rule).filter(|r| r.rule.decision != Decision::RequireApproval);
+    let mut all: Vec<_> = matches.iter().chain(unsure).cloned().collect();
+    all.sort_by(|a, b| (&a.policy, &a.rule.name).cmp(&(&b.policy, &b.rule.name)));
+    all
 }
 
 /// A Deny that might have matched: it is not for a failing expression to deny for good, nor to let go.

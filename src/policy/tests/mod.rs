@@ -1,5 +1,6 @@
 //! Matching and joining, case by case.
 
+mod failing;
 mod join;
 mod properties;
 

@@ -2,7 +2,7 @@
 
 use crate::api::{Requester, TargetKind};
 use crate::lifecycle::{HeldWork, Marks, RequestFacts};
-use crate::policy::{DerivedTag, Facts, PolicySet, classify};
+use crate::policy::{DerivedTag, Facts, PolicySet, UNSEEN, classify};
 use crate::risk::{Grants, NetworkPolicies, RbacKind, Work};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
@@ -120,7 +120,10 @@ impl Case {
             requester: &self.requester,
             namespace: &self.namespace,
             namespace_labels: &self.labels,
-            object: self.target.as_ref().map(|target| &target.work.object),
+            object: match &self.target {
+                Some(target) => Some(&target.work.object),
+                None => self.claims.get("target").filter(|target| !target.is_null()).map(|_| UNSEEN),
+            },
             asked: self.asked,
         }
     }
@@ -128,5 +131,33 @@ impl Case {
     /// Who has a part in what runs.
     pub fn parties(&self) -> Vec<String> {
         self.target.as_ref().map(|target| target.marks.parties(&self.namespace)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_target_that_is_not_there_is_unseen_as_it_is_for_the_operator() {
+        let mut case = Case {
+            namespace: "payments".into(),
+            labels: BTreeMap::new(),
+            requester: Requester::default(),
+            requested_by: String::new(),
+            declared: vec![],
+            claims: json!({"runID": "r"}),
+            target: None,
+            asked: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(case.facts(&[]).object, None, "it is to be none");
+        case.claims["target"] = json!({"kind": "Job", "name": "job"});
+        assert_eq!(case.facts(&[]).object, Some(UNSEEN));
+        case.target = Some(CaseTarget {
+            work: Arc::new(HeldWork { object: json!({"kind": "Job"}), ..HeldWork::default() }),
+            marks: Marks::default(),
+        });
+        assert_eq!(case.facts(&[]).object, Some(&json!({"kind": "Job"})));
     }
 }

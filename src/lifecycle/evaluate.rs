@@ -5,7 +5,7 @@ use crate::api::{BoundInput, Constraints, SelfApproval, Subject, TargetKind, Tar
 use crate::binding::{BoundJob, InputState, Shown, Snapshot, bound, digest, job_hash};
 use crate::lifecycle::plan::{Observed, Target, asked_for};
 use crate::lifecycle::{Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, obstacles, target_patch};
-use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, classify, evaluate, shortfall};
+use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, UNSEEN, classify, evaluate, shortfall};
 use crate::risk::Work;
 use std::collections::BTreeSet;
 
@@ -66,7 +66,11 @@ impl Evaluation {
             requester: &requester,
             namespace: &o.request.namespace,
             namespace_labels: &namespace.labels,
-            object: target.map(|target| &target.work.object),
+            object: match &o.target {
+                Target::None => None,
+                Target::Missing => Some(UNSEEN),
+                Target::Found(target, _) => Some(&target.work.object),
+            },
             asked: o.request.created,
         };
         let outcome = evaluate(o.policies, &facts);
@@ -83,6 +87,15 @@ impl Evaluation {
 
     /// Hashes outcome and target.
     fn bind(&mut self, o: &Observed<'_>) -> Result<(), Problem> {
+        // What policy says of a target that it has not seen is not the last word, whether it denies, allows or is silent.
+        match &o.target {
+            Target::Missing => {
+                let text = missing(&o.request.namespace, o.request.spec.target.as_ref());
+                return Err(problem("TargetMissing", text));
+            }
+            Target::Found(job, claim) if job.work.object == *UNSEEN => check_target(o, job, claim)?,
+            _ => {}
+        }
         if self.outcome.decision.is_none() {
             return Err(Problem {
                 unbinds: true,
@@ -128,7 +141,7 @@ impl Evaluation {
                 format!("nobody can approve this: {short}; ask the platform team, or have another create and ask");
             return Some(problem("Unsatisfiable", text));
         }
-        if !matches!(o.target, Target::Missing) && self.digest_at(o, 1).is_none() {
+        if self.digest_at(o, 1).is_none() {
             return Some(problem("Unbindable", "what would be shown cannot be hashed; create the request anew".into()));
         }
         // Only there does a guard keep what is locked.
@@ -138,13 +151,7 @@ impl Evaluation {
         {
             return Some(problem(reason, text));
         }
-        match &o.target {
-            Target::Missing => {
-                let text = missing(&o.request.namespace, o.request.spec.target.as_ref());
-                Some(problem("TargetMissing", text))
-            }
-            _ => None,
-        }
+        None
     }
 
     /// Whether that person does not count for this request.
@@ -154,7 +161,8 @@ impl Evaluation {
         barred(person, &self.outcome, &self.excluded, requester, parties)
     }
 
-    /// Why policy denies the request, if it does.
+    /// Why policy denies the request, if it does, whatever its target turns out to be: a rule that asks for one that has not
+    /// been seen does not match.
     pub(super) fn denial(&self) -> Option<String> {
         let rule = self.outcome.matches.iter().find(|m| m.rule.decision == Decision::Deny)?;
         let reason = rule.rule.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();

@@ -40,11 +40,16 @@ pub struct Facts<'a> {
     pub namespace: &'a str,
     /// Labels of the request's namespace.
     pub namespace_labels: &'a BTreeMap<String, String>,
-    /// The Job or Pod that will run, with `apiVersion`, `kind`, `metadata` and `spec`; none where there is none.
+    /// The Job or Pod that will run, with `apiVersion`, `kind`, `metadata` and `spec`; none where there is to be none, and
+    /// [`UNSEEN`] where there is to be one that nobody has seen.
     pub object: Option<&'a Value>,
     /// When it was asked.
     pub asked: Timestamp,
 }
+
+/// A Job or Pod that nobody has seen: it is not there yet, or nothing is known of it any more. It has no derived tags, and an
+/// expression that asks for it fails, so that nothing is denied for what it may turn out to be.
+pub const UNSEEN: &Value = &Value::Null;
 
 /// Evaluates every policy against the facts of one request. Total: it never fails and never panics.
 pub fn evaluate(policies: &PolicySet, facts: &Facts<'_>) -> Outcome {
@@ -65,6 +70,9 @@ pub fn evaluate(policies: &PolicySet, facts: &Facts<'_>) -> Outcome {
     found.doubts = broken.map(|policy| Doubt::broken(&policy.name, &policy.error)).collect();
     Outcome::join(found)
 }
+
+/// Why an `unless` that asks for tags is not judged without the object: a tag that is not there may be derived yet.
+const UNSEEN_TAGS: &str = "the Job or Pod has not been seen, and its tags are derived from it";
 
 /// The part of a rule by which it does not match.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -169,13 +177,20 @@ impl<'a> Views<'a> {
             return Judgement::Missed(missed);
         }
         let loosens = self.view(compiled, false);
-        let unless = rule.unless.as_ref().map(|part| loosens.truth(part, compiled.unless.as_ref()));
+        let unless = rule.unless.as_ref().map(|part| match loosens.truth(part, compiled.unless.as_ref()) {
+            Truth::Not(Missed::Tag(_) | Missed::AnyTag) if self.unseen() => Truth::Fails(UNSEEN_TAGS.into()),
+            truth => truth,
+        });
         match (when, unless) {
             (_, Some(Truth::Holds)) => Judgement::Missed(Missed::Unless),
             (Some(Truth::Fails(error)), _) => Judgement::Unsure { part: "when", error },
             (_, Some(Truth::Fails(error))) => Judgement::Unsure { part: "unless", error },
             _ => Judgement::Matches,
         }
+    }
+
+    fn unseen(&self) -> bool {
+        self.facts.object.is_some_and(Value::is_null)
     }
 
     fn view<'v>(&'v self, compiled: &'v CompiledRule, tightens: bool) -> View<'v, 'a> {

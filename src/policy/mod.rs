@@ -20,7 +20,7 @@ mod window;
 pub use classify::classify;
 pub use compare::{Difference, compare, decision_name, weaker};
 pub use compile::{BrokenPolicy, CompiledPolicy, CompiledRule, PolicyError, PolicySet, compile};
-pub use evaluate::{DerivedTag, Facts, evaluate};
+pub use evaluate::{DerivedTag, Facts, UNSEEN, evaluate};
 pub use explain::{PolicyTrace, RuleTrace, Standing, explain};
 pub use expression::{Environment, Expression, ExpressionError};
 pub use outcome::{Doubt, Failure, JoinedRequirement, JoinedWindow, MAX_APPROVALS, Outcome};

@@ -155,3 +155,55 @@ fn a_receipt_for_another_job_is_not_ours() {
     copied["spec"]["template"]["metadata"]["annotations"] = json!({"countersign.dev/receipt": receipt});
     assert_eq!(TargetFacts::read(TargetKind::Job, &object(&copied), &key(), None).receipt, None);
 }
+
+/// Beside the rule that asks for approval, one that denies.
+fn denying(change: impl Fn(&mut Value)) -> World {
+    let mut world = World::new("RequireApproval");
+    let mut rule = json!({"name": "never", "decision": "Deny"});
+    change(&mut rule);
+    world.policies[0].1["rules"].as_array_mut().unwrap().push(rule);
+    world
+}
+
+#[test]
+fn nothing_is_denied_for_what_a_target_that_is_not_there_may_be() {
+    let whens = ["object == null", "!(object != null && has(object.spec.template))", "object.kind != \"Job\""];
+    let rules = whens.map(|text| json!({"when": {"expression": text}}));
+    let exempt = [
+        json!({"unless": {"riskTags": ["secrets"]}}),
+        json!({"unless": {"anyRiskTags": ["secrets"]}}),
+        json!({"unless": {"expression": "object.kind == \"Job\""}}),
+    ];
+    for parts in rules.iter().chain(&exempt) {
+        let mut world = denying(|rule| rule.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone()));
+        let mut coming = world.job.take().unwrap();
+        coming["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "db"}}]);
+        world.settle();
+        assert_eq!((world.status().state, world.reason().as_str()), (State::Pending, "TargetMissing"), "{parts}");
+        world.job = Some(coming);
+        world.bump();
+        world.settle();
+        assert_eq!((world.status().state, world.reason().as_str()), (State::Pending, "Bound"), "{parts}");
+    }
+    let mut world = denying(|rule| rule["when"] = json!({"riskTags": ["prod"]}));
+    world.job = None;
+    world.settle();
+    assert_eq!(world.status().state, State::Denied, "whatever the Job would be");
+}
+
+#[test]
+fn a_job_that_runs_already_is_not_judged_as_if_it_were_something_else() {
+    for text in ["object.kind != \"Job\"", "object == null", "object != null && !has(object.spec)"] {
+        let mut world = denying(|rule| rule["when"] = json!({"expression": text}));
+        world.edit_job(|job| {
+            job["spec"]["suspend"] = json!(false);
+            job["status"] = json!({"startTime": "2026-01-01T00:00:00Z"});
+        });
+        world.settle();
+        assert_eq!((world.status().state, world.reason().as_str()), (State::Pending, "TargetRunning"), "{text}");
+        world.policies[0].1["rules"].as_array_mut().unwrap().remove(0);
+        world.policies_version = world.bump();
+        world.settle();
+        assert_eq!(world.reason(), "TargetRunning", "{text}, and no other rule");
+    }
+}

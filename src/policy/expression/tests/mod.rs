@@ -134,6 +134,21 @@ fn a_request_without_a_target_has_no_object() {
 }
 
 #[test]
+fn an_object_that_nobody_has_seen_fails_whatever_is_asked_of_it() {
+    let asked = Asked::of(Some(Value::Null));
+    for text in ["object == null", "object != null", "has(object.spec)", "[object].size() == 1", "object.kind != 'Job'"]
+    {
+        assert_eq!(asked.holds(text, false), Err("the Job or Pod has not been seen".into()), "{text}");
+    }
+    assert_eq!(
+        asked.holds("object == null || request.namespace == 'prod'", false),
+        Ok(true),
+        "it does not depend on it"
+    );
+    assert_eq!(asked.holds("object.kind == 'Job' && request.namespace == 'x'", false), Ok(false));
+}
+
+#[test]
 fn time_is_when_it_was_asked() {
     let asked = Asked::of(None);
     for text in [

@@ -5,12 +5,15 @@ use crate::api::{BoundInput, Constraints, SelfApproval, Subject, TargetKind, Tar
 use crate::binding::{BoundJob, InputState, Shown, Snapshot, bound, digest, job_hash};
 use crate::lifecycle::plan::{Observed, Target, asked_for};
 use crate::lifecycle::{Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, obstacles, target_patch};
-use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, UNSEEN, classify, evaluate, shortfall};
+use crate::policy::{DerivedTag, Facts, Failure, Outcome, PolicySet, UNSEEN, classify, evaluate, shortfall};
 use crate::risk::Work;
 use std::collections::BTreeSet;
 
 /// Most entries of the scope that are shown.
 const MOST_SCOPE: usize = 128;
+
+/// Most failed rules that a message names.
+const MOST_FAILED: usize = 3;
 
 /// Why a request cannot go on for now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -97,10 +100,7 @@ impl Evaluation {
             _ => {}
         }
         if self.outcome.decision.is_none() {
-            return Err(Problem {
-                unbinds: true,
-                ..problem("NoMatchingPolicy", "no policy has a rule for this request; it waits until one does".into())
-            });
+            return Err(Problem { unbinds: true, ..problem("NoMatchingPolicy", unmatched(&self.outcome)) });
         }
         let unbindable = |what: &str, e: String| problem("Unbindable", format!("{what} cannot be hashed: {e}"));
         let snapshot = Snapshot::of(self.outcome.snapshot()).map_err(|e| unbindable("the policy", e.to_string()))?;
@@ -128,8 +128,7 @@ impl Evaluation {
             ));
         }
         if let Some(doubt) = self.outcome.doubts.first() {
-            let text = format!("policy {} {}, so nothing is approved: {}", doubt.policy, doubt.what, doubt.error);
-            return Some(problem("PolicyNotReady", text));
+            return Some(problem("PolicyNotReady", doubt.told()));
         }
         if self.outcome.approvals_required() > crate::policy::MAX_APPROVALS {
             let n = self.outcome.approvals_required();
@@ -245,6 +244,19 @@ fn scope(o: &Observed<'_>, derived: Vec<DerivedTag>) -> Vec<ScopeEntry> {
     });
     let unheld = target.into_iter().chain(unread).map(|(word, detail)| entry(word, TagSource::Unheld, Some(detail)));
     declared.chain(derived).chain(unheld).take(MOST_SCOPE).collect()
+}
+
+/// Why nothing covers a request: no rule does, and perhaps some would that failed.
+fn unmatched(outcome: &Outcome) -> String {
+    let text = "no policy has a rule for this request; it waits until one does";
+    let named = |f: &Failure| format!("{}/{} ({})", f.rule.policy, f.rule.rule.name, f.error);
+    let failed: Vec<_> = outcome.failures.iter().take(MOST_FAILED).map(named).collect();
+    let more = outcome.failures.len() - failed.len();
+    match (failed.is_empty(), more) {
+        (true, _) => text.into(),
+        (false, 0) => format!("{text}; rules whose expression failed: {}", failed.join(", ")),
+        (false, more) => format!("{text}; rules whose expression failed: {} and {more} more", failed.join(", ")),
+    }
 }
 
 fn missing(namespace: &str, target: Option<&TargetRef>) -> String {

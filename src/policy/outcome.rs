@@ -51,12 +51,23 @@ pub struct Doubt {
     pub what: String,
     /// What is wrong in it.
     pub error: String,
+    /// Whether that quotes the policy, and so is for those who may read it.
+    pub quotes: bool,
 }
 
 impl Doubt {
     pub(super) fn broken(policy: &str, error: &PolicyError) -> Self {
         let what = "does not compile and might apply".into();
-        Self { policy: policy.into(), what, error: error.to_string() }
+        Self { policy: policy.into(), what, error: error.to_string(), quotes: true }
+    }
+
+    /// All of it in words, for whoever may read the request.
+    pub fn told(&self) -> String {
+        let Self { policy, what, error, .. } = self;
+        match self.quotes {
+            true => format!("policy {policy} {what}, so nothing is approved; ask its owners to repair it"),
+            false => format!("policy {policy} {what}, so nothing is approved: {error}"),
+        }
     }
 }
 
@@ -265,6 +276,7 @@ fn undecided(failure: &Failure) -> Option<Doubt> {
         policy: rule.policy.to_string(),
         what: format!("might deny it: the expression of its rule {} cannot be evaluated", rule.rule.name),
         error: error.clone(),
+        quotes: false,
     })
 }
 
@@ -273,6 +285,7 @@ fn nobody_stamped(rule: &CompiledRule) -> Doubt {
         policy: rule.policy.to_string(),
         what: "excludes whoever last changed it, and nobody was stamped as that".into(),
         error: "change its spec while admission is there, or delete it and apply it again".into(),
+        quotes: false,
     }
 }
 

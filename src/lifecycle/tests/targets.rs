@@ -207,3 +207,34 @@ fn a_job_that_runs_already_is_not_judged_as_if_it_were_something_else() {
         assert_eq!(world.reason(), "TargetRunning", "{text}, and no other rule");
     }
 }
+
+#[test]
+fn a_failing_rule_is_named_where_nothing_else_covers_a_request() {
+    let mut world = World::new("Allow");
+    world.policies[0].1["rules"][0]["when"] = json!({"expression": "object.spec.missing == 1"});
+    world.settle();
+    assert_eq!(world.reason(), "NoMatchingPolicy");
+    assert_eq!(
+        world.status().message,
+        "no policy has a rule for this request; it waits until one does; rules whose expression failed: production/prod-write (there is no field \"missing\"; ask with has() first)"
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_policy_is_for_those_who_may_read_it() {
+    let mut world = World::new("RequireApproval");
+    let secret = json!({"rules": [{"name": "r", "decision": "Deny", "colour": "ultramarine"}]});
+    world.policies.push(("broken".into(), secret));
+    world.settle();
+    assert_eq!(
+        world.status().message,
+        "policy broken does not compile and might apply, so nothing is approved; ask its owners to repair it"
+    );
+    let mut world = denying(|rule| rule["when"] = json!({"expression": "object.spec.missing == 1"}));
+    world.settle();
+    assert_eq!((world.status().state, world.reason().as_str()), (State::Pending, "PolicyNotReady"));
+    assert_eq!(
+        world.status().message,
+        "policy production might deny it: the expression of its rule never cannot be evaluated, so nothing is approved: there is no field \"missing\"; ask with has() first"
+    );
+}

@@ -3,7 +3,7 @@
 use crate::api::policy::Decision;
 use crate::api::{Requester, When};
 use crate::policy::outcome::{Failure, Matched};
-use crate::policy::{CompiledRule, Doubt, Environment, Expression, Outcome, PolicySet, glob};
+use crate::policy::{Budget, CompiledPolicy, CompiledRule, Doubt, Environment, Expression, Outcome, PolicySet, glob};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::cell::OnceCell;
@@ -56,8 +56,7 @@ pub fn evaluate(policies: &PolicySet, facts: &Facts<'_>) -> Outcome {
     let views = Views::new(facts);
     let mut found = Matched::default();
     for policy in policies.ready.iter().filter(|policy| policy.applies(facts.namespace_labels)) {
-        for rule in &policy.rules {
-            let judgement = views.judge(rule);
+        for (rule, judgement) in policy.rules.iter().zip(views.judge(policy)) {
             if judgement.applies(rule.rule.decision) {
                 found.rules.push(Arc::clone(rule));
             }
@@ -164,20 +163,31 @@ impl<'a> Views<'a> {
         Self { facts, tags, environments: [OnceCell::new(), OnceCell::new()] }
     }
 
+    /// Whether each rule of a policy matches, in their order. Its expressions share one budget. Who comes first gets it, so
+    /// they take turns by name: a policy whose rules are put in another order says the same. What is left without fails,
+    /// which is on the safe side.
+    pub(super) fn judge<'r>(&self, policy: &'r CompiledPolicy) -> Vec<Judgement<'r>> {
+        let mut budget = Budget::default();
+        let turns = policy.by_name.iter().map(|at| (*at, self.rule(&policy.rules[*at], &mut budget)));
+        let mut judged: Vec<_> = turns.collect();
+        judged.sort_unstable_by_key(|(at, _)| *at);
+        judged.into_iter().map(|(_, judgement)| judgement).collect()
+    }
+
     /// Whether a rule matches. What loosens the gate rests on facts: an Allow and every `unless`, unless the rule trusts
     /// claims. An expression can turn any claim either way, so that without trust none sees claims at all.
     ///
     /// A failing expression is a third value: what does not depend on it is judged as ever, so that a rule which misses
     /// by another part, or is exempted by a sound `unless`, does not match and has not failed.
-    pub(super) fn judge<'r>(&self, compiled: &'r CompiledRule) -> Judgement<'r> {
+    fn rule<'r>(&self, compiled: &'r CompiledRule, budget: &mut Budget) -> Judgement<'r> {
         let rule = &compiled.rule;
         let tightens = self.view(compiled, rule.decision != Decision::Allow);
-        let when = rule.when.as_ref().map(|part| tightens.truth(part, compiled.when.as_ref()));
+        let when = rule.when.as_ref().map(|part| tightens.truth(part, compiled.when.as_ref(), budget));
         if let Some(Truth::Not(missed)) = when {
             return Judgement::Missed(missed);
         }
         let loosens = self.view(compiled, false);
-        let unless = rule.unless.as_ref().map(|part| match loosens.truth(part, compiled.unless.as_ref()) {
+        let unless = rule.unless.as_ref().map(|part| match loosens.truth(part, compiled.unless.as_ref(), budget) {
             Truth::Not(Missed::Tag(_) | Missed::AnyTag) if self.unseen() => Truth::Fails(UNSEEN_TAGS.into()),
             truth => truth,
         });
@@ -232,11 +242,11 @@ impl View<'_, '_> {
     }
 
     /// Whether all parts hold, or the first that does not, cheap ones first.
-    fn truth<'r>(&self, part: &'r When, expression: Option<&Expression>) -> Truth<'r> {
+    fn truth<'r>(&self, part: &'r When, expression: Option<&Expression>, budget: &mut Budget) -> Truth<'r> {
         if let Some(missed) = self.missed(part) {
             return Truth::Not(missed);
         }
-        match expression.map(|e| e.holds(self.views.environment(self.trusting))) {
+        match expression.map(|e| e.holds(self.views.environment(self.trusting), budget)) {
             None | Some(Ok(true)) => Truth::Holds,
             Some(Ok(false)) => Truth::Not(Missed::Expression),
             Some(Err(error)) => Truth::Fails(error),

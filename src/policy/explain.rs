@@ -71,7 +71,9 @@ pub fn explain(policies: &PolicySet, facts: &Facts<'_>) -> Vec<PolicyTrace> {
     let gullible = Views::new(&gullible);
     let ready = policies.ready.iter().map(|policy| {
         let applies = policy.applies(facts.namespace_labels);
-        let rules = policy.rules.iter().filter(|_| applies).map(|rule| trace(rule, facts, &views, &gullible));
+        let judge = |views: &Views<'_>| if applies { views.judge(policy) } else { vec![] };
+        let judged = policy.rules.iter().zip(judge(&views)).zip(judge(&gullible));
+        let rules = judged.map(|((rule, judgement), otherwise)| trace(rule, facts, judgement, &otherwise));
         PolicyTrace {
             policy: policy.name.to_string(),
             standing: if applies { Standing::Applies } else { Standing::Elsewhere },
@@ -106,11 +108,10 @@ fn believed(facts: &Facts<'_>) -> Vec<DerivedTag> {
     all.map(|tag| DerivedTag { tag: tag.into(), policy: None, detail: String::new(), advisory: false }).collect()
 }
 
-fn trace(rule: &CompiledRule, facts: &Facts<'_>, views: &Views<'_>, gullible: &Views<'_>) -> RuleTrace {
+fn trace(rule: &CompiledRule, facts: &Facts<'_>, judgement: Judgement<'_>, gullible: &Judgement<'_>) -> RuleTrace {
     let decision = rule.rule.decision;
-    let judgement = views.judge(rule);
     let matched = judgement.applies(decision);
-    let otherwise = gullible.judge(rule).applies(decision) != matched;
+    let otherwise = gullible.applies(decision) != matched;
     let (missed, failed) = match judgement {
         Judgement::Matches => (None, None),
         Judgement::Missed(missed) => (Some(words(missed, rule, facts)), None),

@@ -22,7 +22,7 @@ pub use compare::{Difference, compare, decision_name, weaker};
 pub use compile::{BrokenPolicy, CompiledPolicy, CompiledRule, PolicyError, PolicySet, compile};
 pub use evaluate::{DerivedTag, Facts, UNSEEN, evaluate};
 pub use explain::{PolicyTrace, RuleTrace, Standing, explain};
-pub use expression::{Environment, Expression, ExpressionError};
+pub use expression::{Budget, Environment, Expression, ExpressionError};
 pub use outcome::{Doubt, Failure, JoinedRequirement, JoinedWindow, MAX_APPROVALS, Outcome};
 pub use quorum::{Places, assign};
 pub use satisfiable::shortfall;

@@ -22,6 +22,7 @@ mod schema;
 mod tree;
 
 pub use environment::Environment;
+pub use meter::Budget;
 
 use crate::policy::expression::item::{Item, Kind};
 use crate::policy::expression::run::Run;
@@ -77,15 +78,15 @@ impl Expression {
     }
 
     /// Whether it is true of these facts, or why that cannot be said. The reason names kinds, and fields that the expression
-    /// itself names, never what the object holds; it has at most 200 characters.
+    /// itself names, never what the object holds; it has at most 200 characters. What it costs is taken from the budget.
     ///
     /// # Errors
     /// Where a field is missing, kinds do not go together, the answer is not true or false, or it would cost too much.
-    pub fn holds(&self, environment: &Environment<'_>) -> Result<bool, String> {
+    pub fn holds(&self, environment: &Environment<'_>, budget: &mut Budget) -> Result<bool, String> {
         if self.trusts != environment.trusts() {
             return Err("the expression and its environment disagree about trustClaims".into());
         }
-        match Run::new(environment).item(&self.root) {
+        match Run::of(&self.root, environment, budget) {
             Ok(Item::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("the expression is not true or false but {}", other.kind().article())),
             Err(failure) => Err(bounded(&failure.to_string())),

@@ -2,7 +2,7 @@
 
 use crate::policy::expression::Environment;
 use crate::policy::expression::item::{Item, Kind, List, Map};
-use crate::policy::expression::meter::{Failure, Meter};
+use crate::policy::expression::meter::{Budget, Failure, Meter};
 use crate::policy::expression::operators::{self, OUT_OF_RANGE};
 use crate::policy::expression::tree::{Each, Macro, Node};
 
@@ -19,12 +19,16 @@ pub(super) struct Run<'e> {
 }
 
 impl<'e> Run<'e> {
-    pub(super) fn new(environment: &'e Environment<'e>) -> Self {
-        Self { environment, locals: vec![], meter: Meter::new() }
+    /// Evaluates an expression, at the expense of a budget.
+    pub(super) fn of(root: &'e Node, environment: &'e Environment<'e>, budget: &mut Budget) -> Answer<'e> {
+        let mut run = Self { environment, locals: vec![], meter: Meter::new(budget) };
+        let answer = run.item(root);
+        run.meter.settle(budget);
+        answer
     }
 
     /// The value of a node. Recursion is bounded, as the depth of the tree is.
-    pub(super) fn item(&mut self, node: &'e Node) -> Answer<'e> {
+    fn item(&mut self, node: &'e Node) -> Answer<'e> {
         self.meter.take(1)?;
         Ok(match node {
             Node::Null => Item::Null,

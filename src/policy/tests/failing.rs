@@ -109,6 +109,39 @@ fn a_failure_that_changes_nothing_is_not_in_the_snapshot() {
     assert_eq!(hash(&failing), hash(&another), "how it fails is no part of the outcome");
 }
 
+#[test]
+fn the_expressions_of_a_policy_share_one_budget_by_name() {
+    let costly = "object.spec.numbers.all(n, object.spec.numbers.all(m, n + m >= 0))";
+    let of = |text: &str, names: &mut dyn Iterator<Item = i32>| {
+        let one = |i: i32| {
+            let mut rule = rule(&format!("r{i:02}"), json!({"expression": text}), "RequireApproval");
+            rule["unless"] = json!({"expression": text});
+            rule
+        };
+        json!({"rules": names.map(one).collect::<Vec<_>>()})
+    };
+    let object = json!({"kind": "Job", "spec": {"numbers": (0..2_000).collect::<Vec<i32>>()}});
+    let asked = Asked::with_tags(&[]);
+    let judged = |spec: Value| {
+        let policies = set(&[("costly", spec), ("other", of("object.kind != 'Job'", &mut (0..1)))]);
+        asked.with(Some(&object), |facts| evaluate(&policies, facts))
+    };
+    let outcome = judged(of(costly, &mut (0..64)));
+    let failed = |outcome: &Outcome| {
+        let of = |f: &Failure| (f.rule.policy.to_string(), f.rule.rule.name.clone(), f.error.clone());
+        outcome.failures.iter().map(of).collect::<Vec<_>>()
+    };
+    let found = failed(&outcome);
+    let alone = "too costly for this object: it takes too many steps";
+    let together = "too costly for this object: the expressions of its policy together take too many steps";
+    assert_eq!(found.len(), 64);
+    for (i, (policy, name, error)) in found.iter().enumerate() {
+        let expected = if i < 5 { alone } else { together };
+        assert_eq!((policy.as_str(), name, error.as_str()), ("costly", &format!("r{i:02}"), expected));
+    }
+    assert_eq!(failed(&judged(of(costly, &mut (0..64).rev()))), found, "the order of rules says nothing");
+}
+
 /// A rule with an expression in each part, perhaps: how it is, and with some of them failing.
 fn arbitrary_pair() -> impl Strategy<Value = (Value, Value)> {
     let decision = prop::sample::select(vec!["Allow", "RequireApproval", "Deny"]);

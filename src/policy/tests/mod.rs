@@ -47,20 +47,21 @@ impl Asked {
     }
 
     fn of(&self, policies: &PolicySet) -> Outcome {
-        evaluate(
-            policies,
-            &Facts {
-                requested_by: &self.requested_by,
-                declared_tags: &self.declared,
-                derived_tags: &self.derived,
-                requester: &self.requester,
-                namespace_labels: &self.labels,
-                claims: &Value::Null,
-                namespace: "payments",
-                object: None,
-                asked: jiff::Timestamp::UNIX_EPOCH,
-            },
-        )
+        self.with(None, |facts| evaluate(policies, facts))
+    }
+
+    fn with<T>(&self, object: Option<&Value>, then: impl FnOnce(&Facts<'_>) -> T) -> T {
+        then(&Facts {
+            requested_by: &self.requested_by,
+            declared_tags: &self.declared,
+            derived_tags: &self.derived,
+            requester: &self.requester,
+            namespace_labels: &self.labels,
+            claims: &Value::Null,
+            namespace: "payments",
+            object,
+            asked: jiff::Timestamp::UNIX_EPOCH,
+        })
     }
 }
 

@@ -307,7 +307,7 @@ proptest! {
         ];
         for text in garbage.iter().map(String::as_str).chain(fixed) {
             if let Ok(expression) = Expression::compile(text, true)
-                && let Err(reason) = soon(text, || expression.holds(&environment))
+                && let Err(reason) = soon(text, || expression.holds(&environment, &mut Budget::default()))
             {
                 prop_assert!(reason.chars().count() <= 200 && !reason.is_empty());
             }

@@ -60,8 +60,8 @@ fn trust_must_be_the_same_on_both_sides() {
     let (trusting, plain) =
         (Expression::compile("claims != null", true).unwrap(), Expression::compile("object != null", false).unwrap());
     let mixed = Err("the expression and its environment disagree about trustClaims".to_owned());
-    assert_eq!(trusting.holds(&Environment::new(&asked.facts(), false)), mixed);
-    assert_eq!(plain.holds(&Environment::new(&asked.facts(), true)), mixed);
+    assert_eq!(trusting.holds(&Environment::new(&asked.facts(), false), &mut Budget::default()), mixed);
+    assert_eq!(plain.holds(&Environment::new(&asked.facts(), true), &mut Budget::default()), mixed);
 }
 
 /// At admission the object is whole, in the controller it was trimmed to what policy needs.

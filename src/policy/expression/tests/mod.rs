@@ -51,7 +51,7 @@ impl Asked {
 
     pub(super) fn holds(&self, text: &str, trust_claims: bool) -> Result<bool, String> {
         let expression = Expression::compile(text, trust_claims).unwrap_or_else(|e| panic!("{text}: {e}"));
-        expression.holds(&Environment::new(&self.facts(), trust_claims))
+        expression.holds(&Environment::new(&self.facts(), trust_claims), &mut Budget::default())
     }
 }
 

@@ -33,7 +33,7 @@ fn theirs(text: &str, asked: &Asked) -> Option<bool> {
 /// What we say of it; none where it does not compile, as what can be seen to fail does not.
 fn ours(text: &str, asked: &Asked) -> Option<Result<bool, String>> {
     let expression = Expression::compile(text, true).ok()?;
-    Some(expression.holds(&Environment::new(&asked.facts(), true)))
+    Some(expression.holds(&Environment::new(&asked.facts(), true), &mut Budget::default()))
 }
 
 /// Values of all kinds, and operations on them, few of which go together.

@@ -140,6 +140,14 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// How many keys a look-up may compare with its own.
+    pub(super) fn comparisons(&self) -> usize {
+        match self {
+            Self::Made(entries) => entries.len(),
+            _ => self.len().checked_ilog2().map_or(1, |n| n as usize + 1),
+        }
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<Item<'a>> {
         match self {
             Self::Given(entries) => entries.get(key).map(Item::from),

@@ -1,6 +1,6 @@
 //! What an evaluation may cost, and why one ends without an answer.
 
-use crate::policy::expression::item::Kind;
+use crate::policy::expression::item::{Kind, Map};
 use std::fmt::{self, Display};
 
 /// Steps of one evaluation. A step takes some 100 ns at worst: all of them 10 ms.
@@ -101,6 +101,12 @@ impl Meter {
     /// Takes the steps of going over a string of so many bytes.
     pub(super) fn read<'e>(&mut self, bytes: usize) -> Result<(), Failure<'e>> {
         self.take((bytes / BYTES_READ_PER_STEP) as u64)
+    }
+
+    /// Takes the steps of looking up a key of so many bytes.
+    pub(super) fn search<'e>(&mut self, map: &Map<'_>, bytes: usize) -> Result<(), Failure<'e>> {
+        self.take(map.depth())?;
+        self.read(bytes.saturating_mul(map.comparisons()))
     }
 
     /// Takes memory, and the steps to fill it.

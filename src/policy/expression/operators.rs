@@ -158,8 +158,7 @@ fn within<'e>(a: &Item<'e>, b: &Item<'e>, meter: &mut Meter) -> Result<bool, Fai
             Ok(false)
         }
         Item::Map(map) if is_key(a.kind()) => {
-            meter.take(map.depth())?;
-            meter.read(a.bytes())?;
+            meter.search(map, a.bytes())?;
             Ok(map.find(a).is_some())
         }
         _ => Err(Failure::Kinds("in", a.kind(), Some(b.kind()))),
@@ -201,8 +200,7 @@ fn maps<'e>(a: &Map<'e>, b: &Map<'e>, meter: &mut Meter, depth: usize) -> Result
         return Ok(false);
     }
     for (key, value) in a.clone().entries() {
-        meter.take(b.depth())?;
-        meter.read(key.bytes())?;
+        meter.search(b, key.bytes())?;
         match b.find(&key) {
             Some(other) if equal(&value, &other, meter, depth + 1)? => {}
             _ => return Ok(false),

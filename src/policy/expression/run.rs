@@ -110,7 +110,7 @@ impl<'e> Run<'e> {
     fn select(&mut self, of: &'e Node, field: &'e str) -> Result<Option<Item<'e>>, Failure<'e>> {
         match self.item(of)? {
             Item::Map(map) => {
-                self.meter.take(map.depth())?;
+                self.meter.search(&map, field.len())?;
                 Ok(map.get(field))
             }
             other => Err(Failure::NoFields(other.kind())),
@@ -130,8 +130,7 @@ impl<'e> Run<'e> {
                 index.and_then(|index| list.get(index)).ok_or(Failure::NoItem)
             }
             (Item::Map(map), key) if operators::is_key(key.kind()) => {
-                self.meter.take(map.depth())?;
-                self.meter.read(key.bytes())?;
+                self.meter.search(&map, key.bytes())?;
                 map.find(&key).ok_or(Failure::NoField(None))
             }
             (of, key) => Err(Failure::Kinds("[]", of.kind(), Some(key.kind()))),
@@ -153,6 +152,7 @@ impl<'e> Run<'e> {
                 return Err(Failure::Kinds("a key", key.kind(), None));
             }
             self.meter.take(made.len() as u64)?;
+            self.meter.read(key.bytes().saturating_mul(made.len()))?;
             if made.iter().any(|(k, _)| k.compare(&key).is_some_and(std::cmp::Ordering::is_eq)) {
                 return Err(Failure::Said("a map has a key twice"));
             }

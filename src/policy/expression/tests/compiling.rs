@@ -123,6 +123,50 @@ fn what_can_be_seen_not_to_be_true_or_false_is_refused() {
 }
 
 #[test]
+fn a_pattern_means_what_it_means_in_re2_or_is_refused() {
+    let of = |pattern: &str| Expression::compile(&format!("object.kind.matches(r'{pattern}')"), false);
+    let literal = |what: &str| format!("{what} in a class is not taken; write \\ before what is a character");
+    for (pattern, said) in [
+        (r"[.-\w]+", literal("\"-\" before another class")),
+        (r"[a-[:digit:]]", literal("\"-\" before another class")),
+        (r"[a-\pL]", literal("\"-\" before another class")),
+        ("[a&&b]", literal("\"&&\"")),
+        ("[a--b]", literal("\"--\"")),
+        ("[--b]", literal("\"--\"")),
+        ("[a~~b]", literal("\"~~\"")),
+        ("[a[bc]d]", literal("\"[\"")),
+        ("[[:none:]]", literal("\"[\"")),
+        ("[[:alpha]]", literal("\"[\"")),
+        ("[]a]", literal("\"]\" at the beginning")),
+        ("[^]a]", literal("\"]\" at the beginning")),
+        (r"a\Bb", r"\B is not taken; only \b is a boundary of words".into()),
+        (r"\<a", r"\< is not taken; only \b is a boundary of words".into()),
+        ("[a", "error: unclosed character class".into()),
+    ] {
+        let error = of(pattern).map(|_| ()).expect_err(pattern);
+        assert_eq!(error.problem, format!("the pattern of matches() is wrong: {said}"), "{pattern}");
+    }
+    let asked = Asked::of(None);
+    for (text, pattern, expected) in [
+        ("-a.b", r"^[-.\w]+$", true),
+        ("-a.b", r"^[\w.-]+$", true),
+        ("é", r"^[^\w]$", true),
+        ("&~", r"^[&~]+$", true),
+        ("a&&b", r"^[a&b]+$", true),
+        ("[]", r"^[\[\]]+$", true),
+        ("a-b", r"^[a\-b]+$", true),
+        ("a1", r"^[[:alpha:][:^alpha:]]+$", true),
+        ("é", r"^[[:alpha:]]$", false),
+        ("٣", r"^[\d]$", false),
+        ("a b", r"\ba\b", true),
+        ("éa", r"\ba\b", true),
+    ] {
+        let text = format!("'{text}'.matches(r'{pattern}')");
+        assert_eq!(asked.holds(&text, false), Ok(expected), "{text}");
+    }
+}
+
+#[test]
 fn time_zones_are_built_in() {
     for zone in [
         "UTC",

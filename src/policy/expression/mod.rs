@@ -16,6 +16,7 @@ mod lower;
 mod meter;
 mod operators;
 mod pattern;
+mod place;
 mod run;
 mod scan;
 mod schema;
@@ -65,9 +66,8 @@ impl Expression {
     /// Where it does not parse, is too long or too deep, names what there is not, or can be seen not to be true or false.
     pub fn compile(text: &str, trust_claims: bool) -> Result<Self, ExpressionError> {
         let scan = Scan::of(text)?;
-        let parser = PrattParser::new().max_recursion_depth(2 * scan::MAX_DEPTH as u16).error_recovery_limit(1);
-        let parsed = parser.parse(text).map_err(|errors| syntax(text, &errors))?;
-        let (root, kind) = lower::lower(&parsed, &scan, trust_claims)?;
+        let parsed = parser().parse(text).map_err(|errors| syntax(text, &errors))?;
+        let (root, kind) = lower::lower(&parsed, trust_claims).map_err(|wrong| wrong.locate(text, &scan))?;
         match kind {
             None | Some(Kind::Bool) => Ok(Self { root, trusts: trust_claims }),
             Some(kind) => Err(ExpressionError::new(
@@ -92,6 +92,10 @@ impl Expression {
             Err(failure) => Err(bounded(&failure.to_string())),
         }
     }
+}
+
+fn parser() -> PrattParser {
+    PrattParser::new().max_recursion_depth(2 * scan::MAX_DEPTH as u16).error_recovery_limit(1)
 }
 
 /// The first thing that the parser says, in our columns: characters, not bytes.

@@ -15,8 +15,8 @@ fn naming_a_claim_without_trust_does_not_compile() {
         (r#"object.metadata.name == "x""#, (1, 17), of_metadata),
         (r#"has(object.metadata.labels)"#, (1, 21), of_metadata),
         (r#"has(object.metadata.annotations.x)"#, (1, 21), of_metadata),
-        (r#"object.metadata["labels"]["x"] == "y""#, (1, 1), of_metadata),
-        (r#"object["metadata"]["annotations"].size() > 0"#, (1, 1), of_metadata),
+        (r#"object.metadata["labels"]["x"] == "y""#, (1, 16), of_metadata),
+        (r#"object["metadata"]["annotations"].size() > 0"#, (1, 19), of_metadata),
         (r#""x" in object["metadata"].labels"#, (1, 27), of_metadata),
     ] {
         let error = Expression::compile(text, false).unwrap_err();

@@ -19,7 +19,7 @@ fn errors_say_where_and_what_there_is() {
         ("'objekt' == objekt", 1, 13, r#"there is no "objekt"; there is object, namespaceObject, request, time"#),
         (".object != null", 1, 1, r#"there is no ".object"; there is object, namespaceObject, request, time"#),
         ("x", 1, 1, r#"there is no "x"; there is object, namespaceObject, request, time"#),
-        ("[1].all(x, x > 0) && x > 0", 1, 9, r#"there is no "x"; there is object, namespaceObject, request, time"#),
+        ("[1].all(x, x > 0) && x > 0", 1, 22, r#"there is no "x"; there is object, namespaceObject, request, time"#),
         ("object.status.active == 0", 1, 8, r#"there is no field "status"; there is apiVersion, kind, metadata, spec"#),
         ("object.metadata.uid == ''", 1, 17, r#"there is no field "uid"; there is namespace"#),
         ("request.user == 'alice'", 1, 9, r#"there is no field "user"; there is userInfo, namespace"#),
@@ -86,6 +86,51 @@ fn errors_say_where_and_what_there_is() {
         ("9223372036854775808 > 1", 1, 1, "it is not a CEL expression: invalid int literal"),
     ] {
         assert_eq!(refused(text), (line, column, problem.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn an_error_points_at_the_part_that_is_wrong_and_not_at_its_namesake() {
+    for (text, line, column) in [
+        (r#"namespaceObject.metadata.name == "prod" && object.metadata.name == "x""#, 1, 60),
+        ("object.kind.matches('a') && object.kind.matches('[')", 1, 41),
+        ("matches(object.kind, 'a') && matches(object.kind, '[')", 1, 30),
+        ("[1].all(x, x > 0) && x > 0", 1, 22),
+        ("[1].all(x, x > 0) && [1].all(time, true)", 1, 30),
+        ("time.getHours() == 1 ||\n  time.getHours('x') == 1 ||\n  1 + 'a' == 2", 2, 8),
+        ("time.getHours() == 1 ||\n  true &&\n  1 + 'a' == 2", 3, 5),
+        ("time.getHours() == 1 ||\n\n  !1", 3, 4),
+        ("'é€𝄞' == 'é' && (true ? 'é' + 1 : 'x') == 'é' // 'é' + 1", 1, 29),
+        ("'é' == 'é' ||\n'é' == 'é' && objekt", 2, 15),
+        ("has(object.spec) && has(object.status)", 1, 32),
+        ("has(object.metadata.namespace) && has(object.metadata.metadata)", 1, 55),
+        ("has(object.spec.x) && object['spec'].x == object['status'].x", 1, 49),
+        ("object . spec == null && object . status == null", 1, 35),
+        ("(((object.spec.a == 1))) && ((object.status.a == 1))", 1, 38),
+        ("{'a': object.spec, 'b': objekt} == {}", 1, 25),
+        ("timestamp('2026-01-01T00:00:00Z') < timestamp('2026')", 1, 37),
+        ("true && (object.spec.a ? 1 : 2) && true", 1, 24),
+    ] {
+        let (l, c, problem) = refused(text);
+        assert_eq!((l, c), (line, column), "{text}: {problem}");
+    }
+}
+
+/// The parser gives the same numbers to the same nodes when it is asked where they stand.
+#[test]
+fn every_name_is_found_where_it_stands() {
+    for text in [
+        "object.spec.a == 1 && NAME",
+        "[1, 2].map(x, x > 1, x + 1).exists(y, y == 1 || NAME)",
+        "has(object.spec.a) ? {'a': [1]}['a'][0] == -1 : !NAME",
+        "object.kind.matches('^a?b') || size(object.kind) > 1 && (NAME)",
+        "true && true && true || [[1]].all(x, x.exists_one(y, NAME)) // NAME é",
+        "'é' + \"é\" == '''é''' || r'\\' == 'x' || NAME in [time]",
+    ] {
+        let (before, after) = text.split_once("NAME").unwrap();
+        let (line, column, problem) = refused(&format!("{before}nowhere{after}"));
+        assert!(problem.starts_with("there is no \"nowhere\""), "{text}: {problem}");
+        assert_eq!((line, column), (1, before.chars().count() + 1), "{text}");
     }
 }
 

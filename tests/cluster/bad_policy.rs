@@ -93,6 +93,8 @@ async fn time_expressions_and_classifiers_that_could_never_work_are_refused_with
     let window = |name: &str, start: &str, seconds: i64, zone: &str| json!({"name": name, "start": start, "durationSeconds": seconds, "timeZone": zone});
     let windows = |windows: Value| with("/spec/rules/0/freezeWindows", windows);
     let expression = |text: &str| with("/spec/rules/0/when/expression", json!(text));
+    let list = vec!["1"; 180].join(",");
+    let costly = format!("[{list}].all(a, [{list}].all(b, a + b > 0))");
     let classifier = |when: Value| with("/spec/classifiers", json!([{"tag": "t", "when": when}]));
     let approvers = |approvers: Value| with("/spec/rules/0/approvals/requirements/0/approvers", approvers);
     for (policy, expected) in [
@@ -114,6 +116,8 @@ async fn time_expressions_and_classifiers_that_could_never_work_are_refused_with
         (expression("claims.reason == 'x'"), "trustClaims: true"),
         (expression("[1].all(a, [a].all(b, [b].all(c, true)))"), "at most 2 macros"),
         (expression("size('three')"), "spec.rules[prod-write].when.expression"),
+        (expression("time.getDayOfWeek() == '0'"), "== does not go with an int and a string"),
+        (expression(&costly), "spec.rules[prod-write].when.expression: line 1, column 1: it is too costly"),
         (expression(&"true || ".repeat(200)), "spec.rules[0].when.expression"),
         (classifier(json!({})), "spec.classifiers[0].when: is empty"),
         (classifier(json!({"unrestrictedEgress": false})), "network reach is advisory"),

@@ -40,7 +40,7 @@ impl Lower {
         {
             return constant.map_err(wrong);
         }
-        let one = self.plain(one)?;
+        let one = self.argument(*function, name, one)?;
         Ok((Node::Call(*function, vec![one]), function.result()))
     }
 
@@ -66,8 +66,17 @@ impl Lower {
         if args.len() != *takes {
             return Err(wrong(format!("{name}() takes {takes} argument(s), not {}", args.len())));
         }
-        let all = std::iter::once(target).chain(args).map(|arg| self.plain(arg)).collect::<Result<_, _>>()?;
-        Ok((Node::Call(*function, all), function.result()))
+        let all = std::iter::once(target).chain(args).map(|arg| self.argument(*function, name, arg));
+        Ok((Node::Call(*function, all.collect::<Result<_, _>>()?), function.result()))
+    }
+
+    fn argument(&mut self, function: Function, name: &str, argument: &IdedExpr) -> Result<Node, Wrong> {
+        match self.node(argument)? {
+            (_, Some(kind)) if !function.takes(kind) => {
+                Err(at(argument, format!("{name}() does not go with {}", kind.article())))
+            }
+            (node, _) => Ok(node),
+        }
     }
 
     /// A pattern is compiled here and once: one that is not written out could be anything, and any size.
@@ -81,7 +90,10 @@ impl Lower {
             return Err(wrong(format!("at most {MAX_PATTERNS} patterns are allowed")));
         }
         let pattern = pattern::compile(pattern.inner()).map_err(wrong)?;
-        Ok((Node::Matches(Box::new(self.plain(text)?), pattern), Some(Kind::Bool)))
+        match self.node(text)? {
+            (text, None | Some(Kind::Text)) => Ok((Node::Matches(Box::new(text), pattern), Some(Kind::Bool))),
+            (_, Some(kind)) => Err(wrong(format!("matches() does not go with {}", kind.article()))),
+        }
     }
 
     /// A zone is resolved here and once, for the same reason.
@@ -122,7 +134,10 @@ impl Lower {
             let problem = format!("{name:?} is a variable; call the items otherwise");
             return Err(Wrong::new(Place::After(call.id), problem));
         }
-        let over = self.plain(&comprehension.iter_range)?;
+        let over = match self.node(&comprehension.iter_range)? {
+            (over, None | Some(Kind::List | Kind::Map)) => over,
+            (_, Some(kind)) => return Err(wrong(format!("a macro does not go with {}", kind.article()))),
+        };
         let local = self.names.len();
         self.names.push(name.to_owned());
         let test = test.map(|test| self.truth(test, "a macro's condition")).transpose()?;

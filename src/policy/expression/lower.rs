@@ -135,14 +135,27 @@ impl Lower {
             (None, operators::LOGICAL_NOT, [one]) => Ok((Node::Not(Box::new(self.truth(one, "!")?)), Some(Kind::Bool))),
             (None, operators::NEGATE, [one]) => {
                 let (one, kind) = self.node(one)?;
-                Ok((Node::Negate(Box::new(one)), kind))
+                match kind {
+                    None | Some(Kind::Int | Kind::Double) => Ok((Node::Negate(Box::new(one)), kind)),
+                    Some(kind) => Err(at(expression, format!("- does not go with {}", kind.article()))),
+                }
             }
             // A literal key is a field.
             (None, operators::INDEX, [of, IdedExpr { expr: Expr::Literal(LiteralValue::String(field)), .. }]) => {
                 self.select(of, field.inner(), false, Place::Node(expression.id))
             }
             (None, operators::INDEX, [of, key]) => {
-                Ok((Node::Index(Box::new([self.plain(of)?, self.plain(key)?])), None))
+                let ((of, one), (key, other)) = (self.node(of)?, self.node(key)?);
+                let fits = match one {
+                    None => true,
+                    Some(Kind::List) => other.is_none_or(Kind::is_number),
+                    Some(Kind::Map) => other.is_none_or(Kind::is_key),
+                    Some(_) => false,
+                };
+                match fits {
+                    true => Ok((Node::Index(Box::new([of, key])), None)),
+                    false => Err(at(expression, format!("[] does not go with {}", kinds(one, other)))),
+                }
             }
             (None, sign, [a, b]) if comparison(sign).is_some() || arithmetic(sign).is_some() => {
                 self.infix(expression, sign, a, b)
@@ -156,6 +169,9 @@ impl Lower {
         let ((a, one), (b, other)) = (self.node(a)?, self.node(b)?);
         let both = Box::new([a, b]);
         if let Some(comparison) = comparison(sign) {
+            if !comparison.takes(one, other) {
+                return Err(at(expression, clash(comparison, one, other)));
+            }
             return Ok((Node::Compare(comparison, both), Some(Kind::Bool)));
         }
         let Some(arithmetic) = arithmetic(sign) else {
@@ -175,6 +191,20 @@ impl Lower {
 /// What is wrong with a part of an expression itself.
 pub(super) fn at(expression: &IdedExpr, problem: impl Into<String>) -> Wrong {
     Wrong::new(Place::Node(expression.id), problem)
+}
+
+/// The kinds that are known, in a sentence.
+fn kinds(one: Option<Kind>, other: Option<Kind>) -> String {
+    one.into_iter().chain(other).map(Kind::article).collect::<Vec<_>>().join(" and ")
+}
+
+fn clash(comparison: Comparison, one: Option<Kind>, other: Option<Kind>) -> String {
+    let hint = match (comparison, other) {
+        (Comparison::In, Some(Kind::Text)) => "; ask contains() of a string",
+        (Comparison::Equal | Comparison::Unequal, _) => ", which are never the same",
+        _ => "",
+    };
+    format!("{} does not go with {}{hint}", comparison.sign(), kinds(one, other))
 }
 
 /// None for bytes.

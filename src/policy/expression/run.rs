@@ -129,7 +129,7 @@ impl<'e> Run<'e> {
                 };
                 index.and_then(|index| list.get(index)).ok_or(Failure::NoItem)
             }
-            (Item::Map(map), key) if operators::is_key(key.kind()) => {
+            (Item::Map(map), key) if key.kind().is_key() => {
                 self.meter.search(&map, key.bytes())?;
                 map.find(&key).ok_or(Failure::NoField(None))
             }
@@ -148,7 +148,7 @@ impl<'e> Run<'e> {
         let mut made: Vec<(Item<'e>, Item<'e>)> = Vec::with_capacity(entries.len());
         for both in entries {
             let (key, value) = self.pair(both)?;
-            if !operators::is_key(key.kind()) || matches!(key, Item::Double(_)) {
+            if !key.kind().is_key() || matches!(key, Item::Double(_)) {
                 return Err(Failure::Kinds("a key", key.kind(), None));
             }
             self.meter.take(made.len() as u64)?;

@@ -168,6 +168,60 @@ fn what_can_be_seen_not_to_be_true_or_false_is_refused() {
 }
 
 #[test]
+fn what_never_goes_together_is_refused() {
+    for (text, column, problem) in [
+        ("time.getDayOfWeek() == '0'", 21, "== does not go with an int and a string, which are never the same"),
+        ("[1] != {}", 5, "!= does not go with a list and a map, which are never the same"),
+        ("time > '2026-01-01T00:00:00Z'", 6, "> does not go with a timestamp and a string"),
+        ("time < duration('1h')", 6, "< does not go with a timestamp and a duration"),
+        ("object.spec.a <= [1]", 15, "<= does not go with a list"),
+        ("null >= object.spec.a", 6, ">= does not go with null"),
+        ("'a' in 'abc'", 5, "in does not go with a string and a string; ask contains() of a string"),
+        ("object.kind in 'Job'", 13, "in does not go with a string; ask contains() of a string"),
+        ("[1] in {'a': 1}", 5, "in does not go with a list and a map"),
+        ("-true", 1, "- does not go with a bool"),
+        ("-(2u) == 1", 1, "- does not go with a uint"),
+        ("'abc'[0] == 'a'", 6, "[] does not go with a string and an int"),
+        ("[1][true] == 1", 4, "[] does not go with a list and a bool"),
+        ("{'a': 1}[null] == 1", 9, "[] does not go with a map and null"),
+        ("size(1) > 0", 6, "size() does not go with an int"),
+        ("object.kind.contains(1)", 22, "contains() does not go with an int"),
+        ("(1).matches('a')", 5, "matches() does not go with an int"),
+        ("'abc'.all(x, true)", 7, "a macro does not go with a string"),
+        ("int(null) == 1", 5, "int() does not go with null"),
+        ("string([1]) == ''", 8, "string() does not go with a list"),
+        ("bool(1)", 6, "bool() does not go with an int"),
+    ] {
+        assert_eq!(refused(text), (1, column, problem.to_owned()), "{text}");
+    }
+    for text in [
+        "1 == 1.5 && 2u > 1 && 1 in [2.5]",
+        "null == 1 || null != 'a' || object.spec.a == null",
+        "object.spec.a == '1' || object.spec.a < 'x' || object.spec.a in object.spec.b",
+        "dyn(1) == '1' || dyn('a') in dyn('abc') || -dyn(true) == 1",
+        "time > timestamp('2026-01-01T00:00:00Z') && time - time < duration('1h')",
+        "'a' < 'b' && true > false && 1 in {1: 2} && [1] == [2] && {} == {}",
+    ] {
+        assert!(Expression::compile(text, false).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_too_costly_whatever_it_is_asked_about_is_refused() {
+    let list = vec!["1"; 180].join(",");
+    let problem = |why| format!("it is too costly without any object: {why}; make it simpler");
+    let nested = format!("  [{list}].all(a, [{list}].all(b, a + b > 0))");
+    assert_eq!(refused(&nested), (1, 3, problem("it takes too many steps")));
+    assert_eq!(refused(&format!("object == null || {nested}")), (1, 1, problem("it takes too many steps")));
+    let text = "a".repeat(500);
+    let long = format!("['{text}'].map(a, {0}).map(a, {0}).map(a, {0}).map(a, {0}).size() == 1", "a+a+a+a+a+a+a+a+a+a");
+    assert_eq!(refused(&long), (1, 1, problem("it makes too long a string or list")));
+    let single =
+        format!("[{list}].all(a, a > 0) && object.spec.containers.all(c, object.spec.containers.all(d, c == d))");
+    assert!(Expression::compile(&single, false).is_ok(), "what an object may cost shows with the object");
+}
+
+#[test]
 fn a_pattern_means_what_it_means_in_re2_or_is_refused() {
     let of = |pattern: &str| Expression::compile(&format!("object.kind.matches(r'{pattern}')"), false);
     let literal = |what: &str| format!("{what} in a class is not taken; write \\ before what is a character");

@@ -231,6 +231,16 @@ fn a_denied_job_of_a_cron_job_goes_once_its_end_is_recorded_and_others_stay() {
     world.policies[0].1["rules"][0]["onDenied"] = json!("Hold");
     deny(&mut world);
     assert!(world.job.is_some());
+    // A rule that matches what will run still does after the denial.
+    let mut world = gated("RequireApproval");
+    owned(&mut world);
+    world.policies[0].1["rules"][0]["onDenied"] = json!("Hold");
+    world.policies[0].1["rules"][0]["when"] = json!({"riskTags": ["secrets"]});
+    world.edit_job(|job| {
+        job["spec"]["template"]["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "db"}}])
+    });
+    deny(&mut world);
+    assert!(world.job.is_some());
 }
 
 #[test]

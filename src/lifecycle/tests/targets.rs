@@ -144,6 +144,51 @@ fn a_forged_receipt_or_note_changes_nothing() {
     );
 }
 
+/// What is written on a Job by whoever may write on it, and not by us.
+fn closed(world: &mut World, note: &str) {
+    world.edit_job(|job| job["metadata"]["annotations"] = json!({"countersign.dev/closed": note}));
+}
+
+#[test]
+fn a_forged_note_hides_nothing_of_what_will_run() {
+    let mounting = || {
+        let mut world = World::new("RequireApproval");
+        let rule = world.policies[0].1["rules"][0].as_object_mut().unwrap();
+        rule.insert("when".into(), json!({"riskTags": ["secrets"]}));
+        rule.insert("constraints".into(), json!({"maxCpu": "500m"}));
+        let seen = json!({"expression": "object == null || !has(object.spec)"});
+        let everybody =
+            json!([{"name": "unseen", "when": seen, "decision": "Deny"}, {"name": "everybody", "decision": "Allow"}]);
+        world.policies.push(("open".into(), json!({"rules": everybody})));
+        world.edit_job(|job| {
+            let pod = &mut job["spec"]["template"]["spec"];
+            pod["volumes"] = json!([{"name": "v", "secret": {"secretName": "db"}}]);
+            pod["containers"][0]["resources"] = json!({"limits": {"cpu": "4"}});
+        });
+        world
+    };
+    for note in ["Denied", "Denied x"] {
+        let mut before = mounting();
+        closed(&mut before, note);
+        before.settle();
+        assert_eq!((before.status().state, before.running()), (State::Pending, false), "{note} before");
+        let scope = before.status().scope;
+        assert!(scope.iter().any(|entry| entry.tag == "secrets"), "{note} before: {scope:?}");
+
+        let mut after = mounting();
+        after.settle();
+        let digest = after.digest();
+        closed(&mut after, note);
+        after.settle();
+        assert_eq!((after.status().state, after.digest()), (State::Pending, digest), "{note} after");
+        after.approve("alice");
+        after.settle();
+        assert_eq!(after.status().state, State::Released, "{note} after");
+        let limit = after.job.unwrap().pointer("/spec/template/spec/containers/0/resources/limits/cpu").cloned();
+        assert_eq!(limit, Some(json!("500m")), "{note} after: the bound is set all the same");
+    }
+}
+
 #[test]
 fn a_receipt_for_another_job_is_not_ours() {
     let mut world = World::new("RequireApproval");

@@ -76,6 +76,9 @@ fn limit<'a>(container: &Container<'a>, pod_spec: &'a Value, resource: &str) -> 
 /// Why a bound on CPU or memory cannot be kept here, if so: which container, which bound, and what to do.
 pub(super) fn unenforceable(target: &TargetFacts, constraints: &Constraints, cluster: Cluster) -> Option<String> {
     let pod_spec = pod_spec(target);
+    if let Some(unreadable) = unreadable(target, pod_spec, constraints) {
+        return Some(unreadable);
+    }
     // Requests of containers follow their new limits, and may then be more than the Pod's own.
     let shared = pod_spec.get("resources").and_then(Value::as_object).is_some_and(|own| !own.is_empty());
     let why = match target.kind {
@@ -99,6 +102,26 @@ pub(super) fn unenforceable(target: &TargetFacts, constraints: &Constraints, clu
             return Some(format!(
                 "container {name} of {noun} {has}, {constraint} is {most}, and {why}; create it anew with resources.limits.{resource} of at most {most} in every container"
             ));
+        }
+    }
+    None
+}
+
+/// An amount that a bound is about and that cannot be read: putting the bound in its place might raise it.
+fn unreadable(target: &TargetFacts, pod_spec: &Value, constraints: &Constraints) -> Option<String> {
+    for Ceiling { resource, constraint, .. } in ceilings(constraints) {
+        for part in ["limits", "requests"] {
+            let own = |container: Container<'_>| {
+                let amount = container.amount(part, resource)?;
+                let sound = amount.as_str().is_some_and(|text| text.parse::<Quantity>().is_ok());
+                (!sound).then(|| (container.name().to_string(), amount.to_string()))
+            };
+            if let Some((name, amount)) = containers(pod_spec).find_map(own) {
+                let noun = target.noun();
+                return Some(format!(
+                    "container {name} of {noun} has resources.{part}.{resource} of {amount}, which cannot be read, and {constraint} bounds it; create it anew with an amount such as 500m, 2 or 1.5Gi"
+                ));
+            }
         }
     }
     None

@@ -217,7 +217,7 @@ pub struct ScopeEntry {
     pub source: TagSource,
     /// What makes it apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 512))]
     pub detail: Option<String>,
     /// The policy whose classifier derived it; absent where Countersign's own did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

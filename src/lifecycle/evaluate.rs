@@ -38,6 +38,8 @@ pub(super) struct EvaluatedJob {
 pub(super) struct Evaluation {
     pub outcome: Outcome,
     pub scope: Vec<ScopeEntry>,
+    /// What stands for all that its service account may do.
+    pub rights: Option<String>,
     pub constraints: Constraints,
     pub snapshot: Option<Snapshot>,
     pub job: Option<EvaluatedJob>,
@@ -72,11 +74,24 @@ impl Evaluation {
         let outcome = evaluate(o.policies, &facts);
         let constraints = outcome.constraints.tightest(&spec.constraints);
         let scope = scope(o, derived);
+        // What an account may do is no matter where the target cannot act as it.
+        let acting = target.is_some_and(|target| target.work.traits.has_token);
+        let rights = o.surroundings.rights.fingerprint.clone().filter(|_| acting);
         let inputs = bound(o.inputs, namespace.gate == Gate::Enforce);
         let excluded = excluded(&outcome, target.map(|target| &target.marks));
         let passers = outcome.passers();
-        let mut evaluation =
-            Self { scope, constraints, snapshot: None, job: None, inputs, excluded, passers, problem: None, outcome };
+        let mut evaluation = Self {
+            scope,
+            rights,
+            constraints,
+            snapshot: None,
+            job: None,
+            inputs,
+            excluded,
+            passers,
+            problem: None,
+            outcome,
+        };
         evaluation.problem = evaluation.bind(o).err().or_else(|| evaluation.obstacle(o));
         evaluation
     }
@@ -172,6 +187,7 @@ impl Evaluation {
             ask: &o.request.ask,
             requester: &o.request.requester(),
             scope: &self.scope,
+            rights: self.rights.as_deref(),
             constraints: &self.constraints,
             policy_snapshot: &self.snapshot.as_ref()?.hash,
             job: self.job.as_ref().map(|job| BoundJob { hash: &job.hash, bounds: &job.bounds, parties: &job.parties }),

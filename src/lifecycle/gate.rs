@@ -195,6 +195,7 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
         ask: &Value::Null,
         requester: target.marks.creator.as_ref()?,
         scope: &[],
+        rights: None,
         constraints: &outcome.constraints,
         policy_snapshot: &snapshot.hash,
         job: Some(BoundJob { hash: &hash, bounds: &bounds, parties: &[] }),

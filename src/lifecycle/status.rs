@@ -210,6 +210,9 @@ fn difference(status: &ApprovalRequestStatus, e: &Evaluation) -> String {
     if status.constraints != e.constraints || status.target.as_ref().is_some_and(bounds) {
         parts.push("the bounds changed");
     }
+    if status.scope != e.scope {
+        parts.push("what it can touch changed");
+    }
     if parts.is_empty() { "evaluated anew".into() } else { parts.join(", ") }
 }
 

@@ -15,7 +15,7 @@ fn traits() -> Traits {
 }
 
 fn rights() -> Rights {
-    Rights { writes: Some("patch deployments.apps, by Role w".into()), reads_secrets: None, cluster_scope: None }
+    Rights { writes: Some("patch deployments.apps, by Role w".into()), ..Rights::default() }
 }
 
 /// What the classifiers of the policy `p` derive, and the built-in ones, as `policy/tag`.

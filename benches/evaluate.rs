@@ -56,6 +56,7 @@ fn bench(c: &mut Criterion) {
     let traits = Traits::of(
         &json!({"serviceAccountName": "triage", "containers": [{"name": "main", "image": "registry.example/worker:1",
         "env": [{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}}]}]}),
+        &Value::Null,
     );
     let rights =
         Rights { writes: Some("patch deployments.apps, by Role w through RoleBinding w".into()), ..Rights::default() };

@@ -227,13 +227,14 @@ impl TargetFacts {
 
 /// Signs of risk in what a Job or Pod will run, and the labels of its Pods.
 pub fn traits(kind: TargetKind, metadata: &Value, spec: &Value) -> (Traits, BTreeMap<String, String>) {
-    let (pod_spec, labels) = match kind {
-        TargetKind::Job => (spec.pointer("/template/spec"), spec.pointer("/template/metadata/labels")),
-        TargetKind::Pod => (Some(spec), metadata.get("labels")),
+    let (pod_spec, metadata) = match kind {
+        TargetKind::Job => (spec.pointer("/template/spec"), spec.pointer("/template/metadata")),
+        TargetKind::Pod => (Some(spec), Some(metadata)),
     };
-    let labels = labels.and_then(Value::as_object).into_iter().flatten();
+    let part = |field: &str| metadata.and_then(|metadata| metadata.get(field)).unwrap_or(&Value::Null);
+    let labels = part("labels").as_object().into_iter().flatten();
     let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_string())));
-    (Traits::of(pod_spec.unwrap_or(&Value::Null)), labels.collect())
+    (Traits::of(pod_spec.unwrap_or(&Value::Null), part("annotations")), labels.collect())
 }
 
 /// Whether labels and annotations are what they were: an expression may look at them.

@@ -3,7 +3,7 @@
 
 use crate::api::policy::{ApprovalPolicySpec, Approvals, Decision, Requirement};
 use crate::api::{
-    Classifier, ClassifierWhen, Constraints, LabelSelector, Operator, Quantity, Rule, ServiceAccountMay, Subject,
+    Classifier, ClassifierWhen, Constraints, LabelSelector, Limit, Operator, Rule, ServiceAccountMay, Subject,
     SubjectKind, When,
 };
 use crate::policy::{PolicyError, satisfiable};
@@ -13,6 +13,10 @@ type Checked = Result<(), PolicyError>;
 
 /// The longest that a timeout or a run may take, in seconds.
 const ONE_YEAR: i64 = 31_536_000;
+/// The most retries that a bound can allow, Pods at a time, and the most that a limit can say: as the API has them.
+const MOST_RETRIES: i64 = 1000;
+const MOST_PARALLEL: i64 = 100_000;
+const MOST_LIMIT: i64 = (1 << 53) - 1;
 
 /// Checks a policy of that name.
 pub fn policy(name: &str, spec: &ApprovalPolicySpec) -> Checked {
@@ -96,11 +100,8 @@ fn belongs(at: &str, rule: &Rule) -> Checked {
     }
 }
 
-/// Delay and freeze windows: names, and who may pass. What a window is made of is compiled.
+/// Freeze windows: names, and who may pass. What a window is made of is compiled.
 fn waits(at: &str, policy: &str, rule: &Rule) -> Checked {
-    if rule.not_before_seconds.is_some_and(|n| !(1..=ONE_YEAR).contains(&n)) {
-        return fail(format!("{at}.notBeforeSeconds"), "must be from 1 to 31536000 (a year)");
-    }
     let mut names = BTreeSet::new();
     for window in &rule.freeze_windows {
         if !names.insert(&window.name) {
@@ -206,12 +207,28 @@ fn approver(at: &str, policy: &str, approver: &Subject) -> Checked {
 }
 
 fn constraints(at: &str, constraints: &Constraints) -> Checked {
-    let wrong = constraints.max_runtime_seconds.is_some_and(|n| !(1..=ONE_YEAR).contains(&n))
-        || constraints.max_retries.is_some_and(|n| n < 0)
-        || constraints.max_parallelism.is_some_and(|n| n < 1)
-        || constraints.max_cpu.iter().chain(&constraints.max_memory).any(Quantity::is_zero)
-        || constraints.limits.values().any(|limit| limit.0 < 0);
-    if wrong { fail(at, "a bound is beyond what it can be") } else { Ok(()) }
+    let numbers = [
+        ("maxRuntimeSeconds", constraints.max_runtime_seconds, 1..=ONE_YEAR, " (a year)"),
+        ("maxRetries", constraints.max_retries.map(i64::from), 0..=MOST_RETRIES, ""),
+        ("maxParallelism", constraints.max_parallelism.map(i64::from), 1..=MOST_PARALLEL, ""),
+    ];
+    for (field, number, range, unit) in numbers {
+        if let Some(n) = number.filter(|n| !range.contains(n)) {
+            let (least, most) = (range.start(), range.end());
+            return fail(format!("{at}.{field}"), format!("is {n}; must be from {least} to {most}{unit}"));
+        }
+    }
+    for (field, amount) in [("maxCpu", &constraints.max_cpu), ("maxMemory", &constraints.max_memory)] {
+        if let Some(amount) = amount.as_ref().filter(|amount| amount.is_zero()) {
+            return fail(format!("{at}.{field}"), format!("is {}; must be more than 0", amount.as_str()));
+        }
+    }
+    match constraints.limits.iter().find(|(_, limit)| !(0..=MOST_LIMIT).contains(&limit.0)) {
+        Some((name, Limit(n))) => {
+            fail(format!("{at}.limits.{name}"), format!("is {n}; must be from 0 to {MOST_LIMIT}"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn subject(at: &str, subject: &Subject) -> Checked {

@@ -118,7 +118,7 @@ async fn time_expressions_and_classifiers_that_could_never_work_are_refused_with
         (classifier(json!({})), "spec.classifiers[0].when: is empty"),
         (classifier(json!({"unrestrictedEgress": false})), "network reach is advisory"),
         (with("/spec/rules/0/constraints/maxMemory", json!("plenty")), "maxMemory"),
-        (with("/spec/rules/0/constraints/maxCpu", json!("0")), "a bound is beyond what it can be"),
+        (with("/spec/rules/0/constraints/maxCpu", json!("0")), "constraints.maxCpu: is 0; must be more than 0"),
         (approvers(json!([{"kind": "Authorized", "name": "other"}])), "names the policy that it stands in"),
         (
             with("/spec/rules/0/when/requesters", json!([{"kind": "Authorized", "name": "bad"}])),

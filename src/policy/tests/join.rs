@@ -144,7 +144,10 @@ fn errors_of_the_new_fields_name_them() {
             changed(&|r| r["constraints"] = json!({"maxMemory": "plenty"})),
             "spec.rules[0].constraints.maxMemory: \"plenty\" is no quantity",
         ),
-        (changed(&|r| r["constraints"] = json!({"maxCpu": "0"})), "spec.rules[r].constraints: a bound is beyond"),
+        (
+            changed(&|r| r["constraints"] = json!({"maxCpu": "0"})),
+            "spec.rules[r].constraints.maxCpu: is 0; must be more than 0",
+        ),
     ] {
         assert!(found.contains(expected), "expected {expected:?} in {found:?}");
     }

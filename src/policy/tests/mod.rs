@@ -233,7 +233,24 @@ fn errors_name_the_field_and_what_to_do() {
         (json!({"rules": [rule("r", json!({"requestedBy": ["*"]}), "Allow")]}), "spec.rules[r].when.requestedBy"),
         (with(json!({"pendingTimeoutSeconds": i64::MAX})), "spec.rules[r].pendingTimeoutSeconds: must be from 1 to"),
         (with(json!({"releaseTimeoutSeconds": 0})), "spec.rules[r].releaseTimeoutSeconds: must be from 1 to"),
-        (with(json!({"constraints": {"maxRuntimeSeconds": i64::MAX}})), "spec.rules[r].constraints: a bound is beyond"),
+        (
+            with(json!({"constraints": {"maxRuntimeSeconds": 31_536_001}})),
+            "spec.rules[r].constraints.maxRuntimeSeconds: is 31536001; must be from 1 to 31536000 (a year)",
+        ),
+        (with(json!({"constraints": {"maxRuntimeSeconds": 0}})), "constraints.maxRuntimeSeconds: is 0; must be from 1"),
+        (with(json!({"constraints": {"maxRetries": -1}})), "constraints.maxRetries: is -1; must be from 0 to 1000"),
+        (
+            with(json!({"constraints": {"maxParallelism": 0}})),
+            "constraints.maxParallelism: is 0; must be from 1 to 100000",
+        ),
+        (
+            with(json!({"constraints": {"maxMemory": "0Gi"}})),
+            "spec.rules[r].constraints.maxMemory: is 0Gi; must be more than 0",
+        ),
+        (
+            with(json!({"constraints": {"limits": {"lines": -1}}})),
+            "constraints.limits.lines: is -1; must be from 0 to 9007199254740991",
+        ),
         (
             json!({"rules": [{"name": "r", "decision": "Allow", "onDenied": "Hold"}]}),
             "spec.rules[r].onDenied: belongs to decision RequireApproval or Deny",

@@ -4,6 +4,7 @@ use crate::api::policy::Decision;
 use crate::api::{Constraints, FreezeWindow, SelfApproval, Subject};
 use crate::policy::{JoinedRequirement, Outcome};
 use serde::Serialize;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// One thing that differs between two outcomes.
@@ -153,6 +154,9 @@ impl Comparison {
             (Some(_), None) => true,
             (None, _) => false,
         };
+        if before == after {
+            return;
+        }
         let text = |bound: Option<T>| bound.map(|b| b.to_string()).unwrap_or_default();
         self.note(format!("constraints.{name}"), text(before), text(after), looser && !self.denies);
     }
@@ -196,9 +200,28 @@ impl Comparison {
     }
 }
 
-/// A quantity, written as it was read.
-#[derive(Eq, Ord, PartialEq, PartialOrd)]
+/// A quantity, written as it was read, and compared by value alone.
 struct Amount(crate::api::Quantity);
+
+impl PartialEq for Amount {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Amount {}
+
+impl PartialOrd for Amount {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Amount {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.exceeds(&other.0).cmp(&other.0.exceeds(&self.0))
+    }
+}
 
 impl std::fmt::Display for Amount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

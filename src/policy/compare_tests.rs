@@ -83,6 +83,19 @@ fn each_part_is_weaker_one_way_and_not_the_other() {
 }
 
 #[test]
+fn one_amount_in_two_spellings_is_no_difference() {
+    let bound =
+        |cpu: &str, memory: &str| json!([by("sre", json!({"constraints": {"maxCpu": cpu, "maxMemory": memory}}))]);
+    for (one, other) in [(bound("1", "1Gi"), bound("1000m", "1024Mi")), (bound("0.5", "1e9"), bound("500m", "1G"))] {
+        assert_eq!(compare(&of(one.clone()), &of(other.clone())), []);
+        assert_eq!(compare(&of(other), &of(one)), []);
+    }
+    let (less, more) = (bound("1000m", "1Gi"), bound("1001m", "1Gi"));
+    assert_eq!(found(less.clone(), more.clone()), (vec!["constraints.maxCpu".to_string()], false));
+    assert_eq!(found(more, less), (vec![], true));
+}
+
+#[test]
 fn decisions_are_ordered_and_an_opened_gate_is_weaker() {
     let (allow, deny) = (json!([{"name": "r", "decision": "Allow"}]), json!([{"name": "r", "decision": "Deny"}]));
     let (ask, none) =

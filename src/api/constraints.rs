@@ -16,7 +16,8 @@ pub struct Limit(#[schemars(range(min = 0, max = 9007199254740991i64))] pub i64)
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Constraints {
-    /// The longest run time in seconds; becomes the Job's `activeDeadlineSeconds` unless that is shorter already.
+    /// The longest run time in seconds; becomes the Job's `activeDeadlineSeconds` unless that is shorter already. What
+    /// `terminationGracePeriodSeconds` goes beyond 30 comes off it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31536000))]
     pub max_runtime_seconds: Option<i64>,

@@ -71,7 +71,8 @@ pub struct ApprovalRequestStatus {
     /// The bounds in force if approved: the tightest of the policy's and the requester's.
     #[serde(default, skip_serializing_if = "Constraints::is_empty")]
     pub constraints: Constraints,
-    /// Of those bounds, the ones that nothing enforces here: the worker is told, and trusted.
+    /// Of those bounds, the ones that nothing enforces here, by name: the worker is told, and trusted. With `(set at release,
+    /// can be changed later)`: outside gated namespaces whoever may change the Job may change them once it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 80)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

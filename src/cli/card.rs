@@ -146,7 +146,7 @@ fn policy(page: &mut Page, request: &Value) {
     page.row("Bounds", if constraints.is_empty() { "none" } else { &constraints });
     let trusted: Vec<_> = list(request, "/status/advisory").filter_map(Value::as_str).map(visible_identifier).collect();
     if !trusted.is_empty() {
-        page.row("", &format!("not enforced here, the worker is told: {}", trusted.join(", ")));
+        page.row("", &format!("not enforced here (the worker is told): {}", trusted.join(", ")));
     }
     page.rows("Waits", waits(request));
 }
@@ -265,7 +265,10 @@ fn bounds(request: &Value, job: &Value) -> String {
     let retries = source["backoffLimit"].as_i64().unwrap_or(6);
     let parallelism = source["parallelism"].as_i64().unwrap_or(1);
     let completions = job.pointer("/spec/completions").and_then(Value::as_i64).unwrap_or(1);
-    format!("deadline {deadline}, retries {retries}, pods at a time {parallelism}, completions {completions}")
+    // What comes off the deadline for it has to be seen to be understood.
+    let grace = job.pointer("/spec/template/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let grace = grace.filter(|s| *s > 30).map(|s| format!(" and up to {} to stop", duration(s))).unwrap_or_default();
+    format!("deadline {deadline}{grace}, retries {retries}, pods at a time {parallelism}, completions {completions}")
         .replace("deadline no deadline", "no deadline")
 }
 

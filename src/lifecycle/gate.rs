@@ -9,7 +9,7 @@ use crate::lifecycle::claims::default_requested_by;
 use crate::lifecycle::evaluate::{beyond_release, derived_tags};
 use crate::lifecycle::plan::Deletion;
 use crate::lifecycle::{
-    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, obstacles, resources,
+    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, bounds, obstacles,
     target_patch,
 };
 use crate::policy::{Facts, Outcome, PolicySet, evaluate};
@@ -172,7 +172,7 @@ fn allowed(o: &Held<'_>, outcome: &Outcome) -> bool {
         && o.target.marks.bad_claim.is_none()
         && beyond_release(o.target).is_none()
         && obstacles(outcome, o.inputs, &o.target.reads.unpinned, true).is_none()
-        && resources::unenforceable(o.target, &outcome.constraints, o.cluster).is_none()
+        && bounds::unenforceable(o.target, &outcome.constraints, o.cluster).is_none()
         && open(o, outcome)
 }
 

@@ -3,6 +3,7 @@
 //! [`plan`] is a function of what was observed and of the time; it never sees a client. The controller applies what it
 //! returns. Tests and, later, a model checker drive it without a cluster.
 
+mod bounds;
 mod claim;
 pub mod claims;
 mod end;

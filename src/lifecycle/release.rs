@@ -4,7 +4,7 @@
 use crate::api::{Reviewer, Subject};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::plan::{GRACE, Observed, Plan, Target, seconds};
-use crate::lifecycle::{end, message, resources, status};
+use crate::lifecycle::{bounds, end, message, status};
 use crate::policy::{JoinedWindow, Window, opening, opening_past};
 use crate::review::{Tally, covers};
 use jiff::{SignedDuration, Timestamp};
@@ -66,7 +66,7 @@ pub(super) fn passer<'a>(may_pass: &[Subject], tally: &'a Tally) -> Option<&'a R
 pub(super) fn obstacle(o: &Observed<'_>, e: &Evaluation) -> Option<Problem> {
     let problem = |reason, message| Some(Problem { reason, message, unbinds: false });
     if let Target::Found(target, _) = &o.target
-        && let Some(text) = resources::unenforceable(target, &e.constraints, o.cluster)
+        && let Some(text) = bounds::unenforceable(target, &e.constraints, o.cluster)
     {
         return problem("ConstraintNotEnforceable", text);
     }

@@ -6,7 +6,7 @@ use crate::api::{ApprovalRequestStatus, State, TargetKind};
 use crate::binding::{DIGEST_FORMAT, MAX_INPUTS};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::plan::{Binding, Note, Observed, Plan, Step, Target};
-use crate::lifecycle::{end, message, release, resources};
+use crate::lifecycle::{Gate, bounds, end, message, release};
 use crate::policy::Outcome;
 use crate::review::Tally;
 use jiff::Timestamp;
@@ -235,7 +235,8 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, o: &Observed<'_>, e: 
         _ => None,
     };
     let kind = o.request.spec.target.as_ref().map(|target| target.kind);
-    status.advisory = resources::advisory(&e.constraints, kind, target);
+    let gate = o.namespace.map_or(Gate::Off, |namespace| namespace.gate);
+    status.advisory = bounds::advisory(&e.constraints, kind, target, gate);
     status.not_before = release::not_before(o, e).map(Time);
     status.freezes = freezes(&e.outcome);
     status.inputs = e.inputs.iter().take(MAX_INPUTS).cloned().collect();

@@ -212,12 +212,12 @@ fn a_held_pod_is_looked_at_and_not_changed() {
     };
     let constraints = serde_json::from_value(json!({"maxMemory": "1Gi"})).unwrap();
     let cluster = Cluster { mutable_resources: true };
-    let why = resources::unenforceable(&target(json!({})), &constraints, cluster).unwrap();
+    let why = bounds::unenforceable(&target(json!({})), &constraints, cluster).unwrap();
     assert!(
         why.contains("container main of Pod p has no memory limit") && why.contains("a held Pod cannot be changed"),
         "{why}"
     );
-    assert_eq!(resources::unenforceable(&target(json!({"limits": {"memory": "1Gi"}})), &constraints, cluster), None);
+    assert_eq!(bounds::unenforceable(&target(json!({"limits": {"memory": "1Gi"}})), &constraints, cluster), None);
 }
 
 #[test]
@@ -226,27 +226,14 @@ fn what_nobody_enforces_is_named() {
         "limits": {"maxLinesChanged": 500}});
     let advisory = |edit: &dyn Fn(&mut World)| {
         let mut world = World::new("RequireApproval");
+        world.gate = Gate::Enforce;
         world.policies[0].1["rules"][0]["constraints"] = all.clone();
         edit(&mut world);
         world.settle();
         world.status().advisory
     };
-    let spec = |edit: fn(&mut Value)| move |w: &mut World| w.edit_job(|job| edit(&mut job["spec"]));
     assert_eq!(advisory(&|_| {}), ["limits.maxLinesChanged"]);
     let untargeted = advisory(&|w| drop(w.request["spec"].as_object_mut().unwrap().remove("target")));
     let named = ["maxRuntimeSeconds", "maxRetries", "maxParallelism", "maxCpu", "maxMemory", "limits.maxLinesChanged"];
     assert_eq!(untargeted, named);
-    // Failures that are not counted are tried again without end.
-    let retries = ["maxRetries", "limits.maxLinesChanged"];
-    let ignored =
-        spec(|spec| spec["podFailurePolicy"] = json!({"rules": [{"action": "FailJob"}, {"action": "Ignore"}]}));
-    assert_eq!(advisory(&ignored), retries);
-    let restarted = spec(|spec| spec["template"]["spec"]["containers"][0]["restartPolicy"] = json!("OnFailure"));
-    assert_eq!(advisory(&restarted), retries);
-    let ruled =
-        spec(|spec| spec["template"]["spec"]["containers"][0]["restartPolicyRules"] = json!([{"action": "Restart"}]));
-    assert_eq!(advisory(&ruled), retries);
-    let sidecar =
-        spec(|spec| spec["template"]["spec"]["initContainers"] = json!([{"name": "s", "restartPolicy": "Always"}]));
-    assert_eq!(advisory(&sidecar), ["limits.maxLinesChanged"]);
 }

@@ -6,6 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The most names of limits that one object holds: a rule, a request, or what is in force for one.
+pub const MOST_LIMITS: usize = 32;
+
 /// A bound for the worker to obey, a whole number from 0 to 2^53 - 1 (what JSON carries without loss, RFC 8785).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
@@ -37,7 +40,7 @@ pub struct Constraints {
     pub max_memory: Option<Quantity>,
     /// Further bounds by name, for the worker to obey, such as `maxLinesChanged`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = MOST_LIMITS))]
     #[x_kube(validation = Rule::new("self.all(k, size(k) >= 1 && size(k) <= 63)").message("a limit's name has 1 to 63 characters"))]
     pub limits: BTreeMap<String, Limit>,
 }

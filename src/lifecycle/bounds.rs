@@ -1,5 +1,6 @@
 //! Which bounds hold: what a release sets for them, which of them it cannot keep, and which nobody keeps afterwards.
 
+use crate::api::constraints::MOST_LIMITS;
 use crate::api::{Constraints, TargetKind};
 use crate::lifecycle::{Cluster, Gate, TargetFacts, resources};
 use serde_json::{Value, json};
@@ -124,6 +125,22 @@ fn restarts(container: &Container<'_>, pod_spec: &Value) -> Option<(String, &'st
     (policy != "Never").then(|| (format!("restartPolicy {policy}"), "with restartPolicy: Never"))
 }
 
+/// Why not all limits can be shown and delivered, if so: a status that holds more of them is not taken.
+pub(super) fn too_many_limits(constraints: &Constraints) -> Option<String> {
+    let n = constraints.limits.len();
+    (n > MOST_LIMITS).then(|| {
+        format!(
+            "the matching rules and the request have {n} names of limits together (constraints.limits), and at most {MOST_LIMITS} can be in force; ask anew with fewer, or the platform team names fewer"
+        )
+    })
+}
+
+/// The constraints as a status holds them: without the limits that are too many.
+pub(super) fn listed(constraints: &Constraints) -> Constraints {
+    let limits = constraints.limits.iter().take(MOST_LIMITS).map(|(name, limit)| (name.clone(), *limit));
+    Constraints { limits: limits.collect(), ..constraints.clone() }
+}
+
 /// The names of the bounds that nothing enforces: for a target, those that are left to the worker; without one, all. Where
 /// the gate does not guard what runs, also those that the release sets and whoever may change the Job can change again.
 pub(super) fn advisory(
@@ -145,5 +162,5 @@ pub(super) fn advisory(
         Gate::Enforce => None,
         Gate::Off | Gate::Warn => Some(format!("{name}{SET_ONCE}")),
     });
-    typed.chain(constraints.limits.keys().map(|name| format!("limits.{name}"))).collect()
+    typed.chain(constraints.limits.keys().take(MOST_LIMITS).map(|name| format!("limits.{name}"))).collect()
 }

@@ -4,7 +4,9 @@ use crate::api::status::{JobBounds, ScopeEntry, TagSource};
 use crate::api::{BoundInput, Constraints, SelfApproval, Subject, TargetKind, TargetRef, policy::Decision};
 use crate::binding::{BoundJob, InputState, Shown, Snapshot, bound, digest, job_hash};
 use crate::lifecycle::plan::{Observed, Target, asked_for};
-use crate::lifecycle::{Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, obstacles, target_patch};
+use crate::lifecycle::{
+    Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, bounds, obstacles, status, target_patch,
+};
 use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, classify, evaluate, shortfall};
 use crate::risk::Work;
 use std::collections::BTreeSet;
@@ -127,6 +129,12 @@ impl Evaluation {
             let text =
                 format!("nobody can approve this: {short}; ask the platform team, or have another create and ask");
             return Some(problem("Unsatisfiable", text));
+        }
+        if let Some(text) = bounds::too_many_limits(&self.constraints) {
+            return Some(problem("TooManyLimits", text));
+        }
+        if let Some(text) = status::too_many_windows(&self.outcome) {
+            return Some(problem("TooManyWindows", text));
         }
         if !matches!(o.target, Target::Missing) && self.digest_at(o, 1).is_none() {
             return Some(problem("Unbindable", "what would be shown cannot be hashed; create the request anew".into()));

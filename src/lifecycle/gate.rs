@@ -172,6 +172,7 @@ fn allowed(o: &Held<'_>, outcome: &Outcome) -> bool {
         && o.target.marks.bad_claim.is_none()
         && beyond_release(o.target).is_none()
         && obstacles(outcome, o.inputs, &o.target.reads.unpinned, true).is_none()
+        && bounds::too_many_limits(&outcome.constraints).is_none()
         && bounds::unenforceable(o.target, &outcome.constraints, o.cluster).is_none()
         && open(o, outcome)
 }

@@ -7,7 +7,7 @@ use crate::binding::{DIGEST_FORMAT, MAX_INPUTS};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::plan::{Binding, Note, Observed, Plan, Step, Target};
 use crate::lifecycle::{Gate, bounds, end, message, release};
-use crate::policy::Outcome;
+use crate::policy::{JoinedWindow, Outcome};
 use crate::review::Tally;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,6 +17,8 @@ use std::collections::BTreeSet;
 const MOST_MATCHES: usize = 256;
 /// Most freeze windows that are listed; the snapshot has them all.
 const MOST_FREEZES: usize = 32;
+/// Most requirements that are listed; with more, nothing is approved.
+const MOST_REQUIREMENTS: usize = 64;
 /// Most people that are listed as excluded.
 const MOST_EXCLUDED: usize = 64;
 /// Longest word on an expression that failed.
@@ -168,7 +170,7 @@ impl Next {
             self.status.approvals = vec![];
             return;
         }
-        self.status.approvals = tally.progress.clone();
+        self.status.approvals = tally.progress.iter().take(MOST_REQUIREMENTS).cloned().collect();
         let required: i64 = e.outcome.approvals_required();
         let held: usize = tally.progress.iter().map(|p| p.approved_by.len()).sum();
         self.status.summary.get_or_insert_default().approvals = format!("{held}/{required}");
@@ -229,7 +231,7 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, o: &Observed<'_>, e: 
         })
         .collect();
     status.scope = e.scope.clone();
-    status.constraints = e.constraints.clone();
+    status.constraints = bounds::listed(&e.constraints);
     let target = match &o.target {
         Target::Found(target, _) => Some(*target),
         _ => None,
@@ -257,8 +259,32 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, o: &Observed<'_>, e: 
     status.summary = Some(Summary { risk: tags(e), rule: rules(&e.outcome), approvals });
 }
 
+/// The windows that are listed. Admission reads here who may pass one, so that those come first that name somebody new where
+/// not all can be listed.
+fn listed(outcome: &Outcome) -> Vec<&JoinedWindow> {
+    let all = outcome.windows.iter();
+    if outcome.windows.len() <= MOST_FREEZES {
+        return all.collect();
+    }
+    let mut named = BTreeSet::new();
+    let (first, rest): (Vec<_>, Vec<_>) =
+        all.partition(|w| w.window().may_pass.iter().filter(|who| named.insert(*who)).count() > 0);
+    first.into_iter().chain(rest).take(MOST_FREEZES).collect()
+}
+
+/// Why not everybody who may pass a freeze window can be listed, if so: nobody else could.
+pub(super) fn too_many_windows(outcome: &Outcome) -> Option<String> {
+    let named: BTreeSet<_> = listed(outcome).into_iter().flat_map(|w| &w.window().may_pass).collect();
+    let n = outcome.windows.len();
+    outcome.passers().iter().any(|who| !named.contains(who)).then(|| {
+        format!(
+            "the matching rules have {n} freeze windows together, and of at most {MOST_FREEZES} it can be listed who may pass them (mayPass); the platform team merges some, or names the same people for them"
+        )
+    })
+}
+
 fn freezes(outcome: &Outcome) -> Vec<Freeze> {
-    let listed = outcome.windows.iter().take(MOST_FREEZES).map(|joined| Freeze {
+    let listed = listed(outcome).into_iter().map(|joined| Freeze {
         policy: joined.rule.policy.to_string(),
         rule: joined.rule.rule.name.clone(),
         window: joined.window().clone(),

@@ -162,3 +162,23 @@ async fn a_long_time_to_stop_comes_off_the_deadline() -> Result<()> {
     assert_eq!((&job["spec"]["suspend"], &job["spec"]["activeDeadlineSeconds"]), (&json!(false), &json!(600)));
     Ok(())
 }
+
+/// What cannot be listed in a status must not keep that status from being written.
+#[tokio::test]
+async fn more_limits_than_a_status_holds_end_in_a_message() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::new(cluster, "bounds-limits").await?;
+    let limits =
+        |from: usize, to: usize| -> Value { (from..to).map(|n| (format!("limit-{n:02}"), json!(n))).collect() };
+    let mut rules = by_sre();
+    rules[0]["constraints"] = json!({"limits": limits(0, 17)});
+    space.named_policy("limits-one", rules.clone()).await?;
+    rules[0]["constraints"] = json!({"limits": limits(17, 33)});
+    space.named_policy("limits-two", rules).await?;
+    let held = evaluated(&space, "run", |_| {}, "TooManyLimits").await?;
+    let message = held["status"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("33 names of limits") && message.contains("at most 32"), "{message}");
+    assert_eq!(held["status"]["constraints"]["limits"].as_object().map(serde_json::Map::len), Some(32));
+    assert!(held["status"]["digest"].is_null() && !space.started("run").await?);
+    Ok(())
+}

@@ -229,3 +229,105 @@ fn where_nothing_keeps_a_bound_after_the_release_that_is_said() {
         assert_eq!(advisory(gate, |spec| spec["template"]["spec"]["restartPolicy"] = json!("OnFailure")), expected);
     }
 }
+
+/// That many names of limits.
+fn limits(from: usize, number: usize) -> Value {
+    Value::Object((from..from + number).map(|n| (format!("limit-{n:02}"), json!(n))).collect())
+}
+
+#[test]
+fn more_limits_than_can_be_shown_are_said() {
+    let with = |policy: Value, own: Value| {
+        let mut world = bounded(json!({"limits": policy}), |_| {});
+        world.request["spec"]["constraints"] = json!({"limits": own});
+        world.settle();
+        world
+    };
+    let fits = with(limits(0, 32), limits(0, 32));
+    assert_eq!((fits.reason().as_str(), fits.status().constraints.limits.len()), ("Bound", 32));
+    let world = with(limits(32, 1), limits(0, 32));
+    let status = world.status();
+    assert_eq!((world.reason().as_str(), status.digest.is_some()), ("TooManyLimits", false));
+    assert_eq!((status.constraints.limits.len(), status.advisory.len()), (32, 32), "what the API takes");
+    assert!(
+        status.message.contains("33 names of limits") && status.message.contains("at most 32"),
+        "{}",
+        status.message
+    );
+    assert_eq!(world.plan().steps, []);
+    // The same for what is allowed, where policies alone add up.
+    let mut world = gated("Allow");
+    world.policies[0].1["rules"][0]["constraints"] = json!({"limits": limits(0, 17)});
+    let mut other = world.policies[0].clone();
+    other.0 = "other".into();
+    other.1["rules"][0]["constraints"] = json!({"limits": limits(17, 17)});
+    world.policies.push(other);
+    world.settle_gated();
+    assert_eq!((world.reason().as_str(), world.running()), ("TooManyLimits", false));
+    // And where policy denies, the request ends.
+    let mut world = bounded(json!({"limits": limits(0, 32)}), |_| {});
+    world.policies[0].1["rules"][0]["decision"] = json!("Deny");
+    world.policies[0].1["rules"][0].as_object_mut().unwrap().remove("approvals");
+    world.request["spec"]["constraints"] = json!({"limits": limits(32, 1)});
+    world.settle();
+    assert_eq!((world.status().state, world.status().constraints.limits.len()), (State::Denied, 32));
+}
+
+/// As many windows, of several rules, each passed by another group; the first ones by nobody.
+fn windows(unpassable: usize, passable: usize) -> World {
+    let mut world = World::new("RequireApproval");
+    let rule = world.policies[0].1["rules"][0].clone();
+    let window = |n: usize| {
+        let may_pass = if n < unpassable { json!([]) } else { json!([{"kind": "Group", "name": format!("g{n:02}")}]) };
+        json!({"name": format!("w{n:02}"), "start": "0 3 * * *", "durationSeconds": 60, "mayPass": may_pass})
+    };
+    let all: Vec<Value> = (0..unpassable + passable).map(window).collect();
+    let rules = all.chunks(8).enumerate().map(|(n, windows)| {
+        let mut rule = rule.clone();
+        rule["name"] = json!(format!("r{n:02}"));
+        rule["freezeWindows"] = json!(windows);
+        rule
+    });
+    world.policies[0].1["rules"] = rules.collect();
+    world.settle();
+    world
+}
+
+#[test]
+fn whoever_may_pass_a_window_is_listed() {
+    let passers = |world: &World| {
+        let freezes = world.status().freezes;
+        assert!(freezes.len() <= 32, "what the API takes");
+        freezes.iter().map(|f| f.window.may_pass.len()).sum::<usize>()
+    };
+    let world = windows(0, 32);
+    assert_eq!((world.reason().as_str(), passers(&world)), ("Bound", 32));
+    let world = windows(30, 10);
+    assert_eq!((world.reason().as_str(), passers(&world)), ("Bound", 10), "those that nobody passes go first");
+    assert_eq!(windows(1, 2).status().freezes[0].window.name, "w00", "in their order where all fit");
+    let world = windows(0, 33);
+    assert_eq!((world.reason().as_str(), world.status().digest.is_some()), ("TooManyWindows", false));
+    assert!(world.status().message.contains("33 freeze windows"), "{}", world.status().message);
+    // The same people for many windows: each once is enough.
+    let mut world = windows(0, 40);
+    for rule in world.policies[0].1["rules"].as_array_mut().unwrap() {
+        for window in rule["freezeWindows"].as_array_mut().unwrap() {
+            window["mayPass"] = json!([{"kind": "Group", "name": "leads"}]);
+        }
+    }
+    world.policies_version = world.bump();
+    world.settle();
+    assert_eq!((world.reason().as_str(), passers(&world)), ("Bound", 32));
+}
+
+#[test]
+fn more_requirements_than_can_be_listed_are_said() {
+    let mut world = World::new("RequireApproval");
+    world.settle();
+    let requirements: Vec<Value> = (0..65)
+        .map(|n| json!({"name": format!("g{n}"), "approvers": [{"kind": "Group", "name": format!("g{n}")}]}))
+        .collect();
+    world.edit_policy("/rules/0/approvals/requirements", json!(requirements));
+    world.settle();
+    assert_eq!((world.reason().as_str(), world.status().approvals.len()), ("Unsatisfiable", 64), "what the API takes");
+}

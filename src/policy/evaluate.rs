@@ -139,8 +139,8 @@ impl<'a> Views<'a> {
     /// Whether a rule matches. What loosens the gate rests on facts: an Allow and every `unless`, unless the rule trusts
     /// claims. An expression can turn any claim either way, so that without trust none sees claims at all.
     ///
-    /// An expression that fails never loosens: an Allow rule does not match then, an `unless` does not hold, a
-    /// RequireApproval rule matches, and a Deny rule, whose word would be final, leaves the request in doubt.
+    /// An expression that fails never loosens, wherever it stands: an Allow rule does not match then, a RequireApproval
+    /// rule does, and a Deny rule, whose word would be final, leaves the request in doubt.
     pub(super) fn judge<'r>(&self, compiled: &'r CompiledRule) -> Judgement<'r> {
         let rule = &compiled.rule;
         let mut failed = None;
@@ -156,7 +156,7 @@ impl<'a> Views<'a> {
             let holds = match (exempt, trouble.is_some()) {
                 (None, _) => false,
                 (Some(missed), false) => missed.is_none(),
-                (Some(_), true) => rule.decision == Decision::Allow,
+                (Some(_), true) => rule.decision != Decision::RequireApproval,
             };
             failed = failed.take().or(trouble);
             holds.then_some(Missed::Unless)

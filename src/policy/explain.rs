@@ -150,6 +150,9 @@ fn words(missed: Missed<'_>, rule: &CompiledRule, facts: &Facts<'_>, failed: Opt
             None => "expression is false".into(),
         },
         Missed::Unless => match failed {
+            Some(error) if rule.rule.decision == Decision::Deny => {
+                format!("expression of unless failed, so it holds the request and does not deny it: {error}")
+            }
             Some(error) => format!("expression of unless failed, so an Allow does not hold: {error}"),
             None => "exempted by unless".into(),
         },

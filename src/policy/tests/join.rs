@@ -108,9 +108,16 @@ fn a_failing_expression_never_loosens() {
         assert_eq!(outcome.snapshot()["failures"].as_array().map(Vec::len), Some(1));
     }
     let allow = json!({"rules": [rule("r", json!({}), "Allow")]});
-    let outcome = of(&[("a", allow), ("b", with("Deny", "when"))]);
-    assert_eq!(outcome.decision, Some(Decision::Allow), "a Deny that might have matched does not deny for good");
-    assert!(outcome.doubts[0].what.contains("its rule r cannot be evaluated"), "{:?}", outcome.doubts);
+    for part in ["when", "unless"] {
+        let outcome = of(&[("a", allow.clone()), ("b", with("Deny", part))]);
+        assert_eq!(outcome.decision, Some(Decision::Allow), "{part}: a Deny that might match does not deny for good");
+        assert!(outcome.doubts[0].what.contains("its rule r cannot be evaluated"), "{part}: {:?}", outcome.doubts);
+    }
+    // Where another part of the exemption does not hold, the expression is not asked, and it is denied.
+    let mut elsewhere = with("Deny", "unless");
+    elsewhere["rules"][0]["unless"]["namespaceSelector"] = json!({"matchLabels": {"env": "staging"}});
+    let outcome = of(&[("b", elsewhere)]);
+    assert_eq!((outcome.decision, outcome.doubts.len()), (Some(Decision::Deny), 0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Counts the forms of the digest: raised whenever the same facts give another digest than before, so that what an earlier
 /// version bound is bound anew instead of waiting for a change that never comes.
-pub const DIGEST_FORMAT: i64 = 2;
+pub const DIGEST_FORMAT: i64 = 3;
 
 /// The target as it is shown: its hash, and the bounds it will run under.
 #[derive(Clone, Copy, Debug)]

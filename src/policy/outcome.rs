@@ -1,6 +1,6 @@
 //! What all matching rules say together: a join, so that order never matters and more rules never mean less.
 
-use crate::api::policy::{DEFAULT_PENDING_TIMEOUT_SECONDS, DEFAULT_RELEASE_TIMEOUT_SECONDS, Decision};
+use crate::api::policy::{Approvals, DEFAULT_PENDING_TIMEOUT_SECONDS, DEFAULT_RELEASE_TIMEOUT_SECONDS, Decision};
 use crate::api::{Constraints, Exclude, FreezeWindow, OnDenied, Rule, SelfApproval, Subject, SubjectKind};
 use crate::policy::{CompiledRule, PolicyError, Window};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// The most people that one request can be made to wait for; as many as its `reviews` can hold.
 pub const MAX_APPROVALS: i64 = 64;
 
-/// A requirement after the join: keyed by its normalised approver set, with the highest count.
+/// A requirement after the join: keyed by its normalised approver set, with the highest count that one rule asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JoinedRequirement {
     /// The first name, in alphabetical order, that a rule gives it.
@@ -85,7 +85,8 @@ pub struct Outcome {
     pub decision: Option<Decision>,
     /// Every rule that matched, by policy and rule name.
     pub matches: Vec<Arc<CompiledRule>>,
-    /// All of them, to be met by distinct people; of those with the same approvers, the one with the highest count.
+    /// All of them, to be met by distinct people. Those of one rule with the same approvers add up; of several rules, the
+    /// highest sum counts.
     pub requirements: Vec<JoinedRequirement>,
     /// The smallest: this many denials end it.
     pub denials: i32,
@@ -255,12 +256,18 @@ fn windows(rule: &Arc<CompiledRule>) -> impl Iterator<Item = JoinedWindow> {
     (0..rule.windows.len()).map(move |number| JoinedWindow { rule: rule.clone(), number })
 }
 
+/// By approvers, the name and the count.
+type Joining<'a> = BTreeMap<BTreeSet<Subject>, (&'a str, i32)>;
+
+/// Within a rule the counts of the same approvers add up, for all its requirements are to be met; between rules the highest
+/// holds, so that a rule said twice asks for nothing more.
 fn requirements<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<JoinedRequirement> {
-    let mut joined: BTreeMap<BTreeSet<Subject>, (&str, i32)> = BTreeMap::new();
-    for requirement in rules.filter_map(|r| r.approvals.as_ref()).flat_map(|a| &a.requirements) {
-        let key = requirement.approvers.iter().map(normalised).collect();
-        let slot = joined.entry(key).or_insert((&requirement.name, requirement.count));
-        *slot = (slot.0.min(&requirement.name), slot.1.max(requirement.count));
+    let mut joined = Joining::new();
+    for approvals in rules.filter_map(|r| r.approvals.as_ref()) {
+        for (approvers, (name, count)) in of_one_rule(approvals) {
+            let slot = joined.entry(approvers).or_insert((name, count));
+            *slot = (slot.0.min(name), slot.1.max(count));
+        }
     }
     let mut all: Vec<_> = joined
         .into_iter()
@@ -272,6 +279,16 @@ fn requirements<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<JoinedRequirem
         .collect();
     all.sort_by(|a, b| (&a.name, &a.approvers).cmp(&(&b.name, &b.approvers)));
     all
+}
+
+fn of_one_rule(approvals: &Approvals) -> Joining<'_> {
+    let mut own = Joining::new();
+    for requirement in &approvals.requirements {
+        let key = requirement.approvers.iter().map(normalised).collect();
+        let slot = own.entry(key).or_insert((&requirement.name, 0));
+        *slot = (slot.0.min(&requirement.name), slot.1.saturating_add(requirement.count));
+    }
+    own
 }
 
 /// One spelling for one subject: a service account may also be named as the user that it is.

@@ -116,6 +116,29 @@ fn requirements_add_up_by_normalised_approver_set() {
     assert_eq!((outcome.denials, outcome.approvals_required()), (1, 3));
 }
 
+/// Both must be met, by two people: a second requirement of the same approvers is no repetition of the first.
+#[test]
+fn requirements_of_one_rule_add_up_and_rules_do_not() {
+    let rule = |requirements: &[(&str, i32, &str)]| {
+        let requirements: Vec<Value> = requirements
+            .iter()
+            .map(|(name, count, group)| json!({"name": name, "count": count, "approvers": [{"kind": "Group", "name": group}]}))
+            .collect();
+        json!({"rules": [{"name": "r", "decision": "RequireApproval", "approvals": {"requirements": requirements}}]})
+    };
+    let of = |policies: &[(&str, Value)]| {
+        let joined = Asked::with_tags(&[]).of(&set(policies)).requirements;
+        joined.into_iter().map(|r| (r.name, r.count)).collect::<Vec<_>>()
+    };
+    let twice = rule(&[("second", 1, "sre"), ("first", 1, "sre"), ("other", 1, "security")]);
+    let both = [("first".to_string(), 2), ("other".to_string(), 1)];
+    assert_eq!(of(&[("a", twice.clone())]), both);
+    assert_eq!(of(&[("a", twice.clone()), ("b", twice.clone())]), both, "the same rule again asks for nothing more");
+    assert_eq!(of(&[("a", twice.clone()), ("b", rule(&[("x", 1, "sre")]))]), both);
+    let three = rule(&[("a", 3, "sre")]);
+    assert_eq!(of(&[("a", twice), ("b", three)]), [("a".to_string(), 3), ("other".to_string(), 1)]);
+}
+
 #[test]
 fn self_approval_needs_every_matching_rule_to_grant_it() {
     let granting = json!({"rules": [{"name": "r", "decision": "RequireApproval", "approvals":

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// The most people that one request can be made to wait for; as many as its `reviews` can hold.
 pub const MAX_APPROVALS: i64 = 64;
 
+/// What the username of every service account begins with.
+pub(super) const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+
 /// A requirement after the join: keyed by its normalised approver set, with the highest count that one rule asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JoinedRequirement {
@@ -293,9 +296,8 @@ fn of_one_rule(approvals: &Approvals) -> Joining<'_> {
 
 /// One spelling for one subject: a service account may also be named as the user that it is.
 pub(super) fn normalised(subject: &Subject) -> Subject {
-    let account = || subject.name.strip_prefix("system:serviceaccount:")?.split_once(':');
     match subject.kind {
-        SubjectKind::User => account().map(|(namespace, name)| Subject {
+        SubjectKind::User => service_account(&subject.name).map(|(namespace, name)| Subject {
             kind: SubjectKind::ServiceAccount,
             name: name.into(),
             namespace: Some(namespace.into()),
@@ -303,4 +305,16 @@ pub(super) fn normalised(subject: &Subject) -> Subject {
         _ => None,
     }
     .unwrap_or_else(|| subject.clone())
+}
+
+/// Namespace and name of the service account with that username, as far as there can be one.
+pub(super) fn service_account(username: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = username.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
+    let label = |part: &str| {
+        let edged = !part.starts_with('-') && !part.ends_with('-');
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !part.is_empty() && edged && part.chars().all(plain)
+    };
+    let sound = label(namespace) && namespace.len() <= 63 && name.split('.').all(label) && name.len() <= 253;
+    sound.then_some((namespace, name))
 }

@@ -6,6 +6,7 @@ use crate::api::{
     Classifier, ClassifierWhen, Constraints, LabelSelector, Operator, Quantity, Rule, ServiceAccountMay, Subject,
     SubjectKind, When,
 };
+use crate::policy::outcome::{SERVICE_ACCOUNT, service_account};
 use crate::policy::{PolicyError, satisfiable};
 use std::collections::BTreeSet;
 
@@ -214,12 +215,20 @@ fn constraints(at: &str, constraints: &Constraints) -> Checked {
     if wrong { fail(at, "a bound is beyond what it can be") } else { Ok(()) }
 }
 
-fn subject(at: &str, subject: &Subject) -> Checked {
+pub(super) fn subject(at: &str, subject: &Subject) -> Checked {
     if subject.name.is_empty() {
         return fail(format!("{at}.name"), "is empty");
     }
     if (subject.kind == SubjectKind::ServiceAccount) != subject.namespace.is_some() {
         return fail(format!("{at}.namespace"), "is required for a ServiceAccount, and only there");
+    }
+    let pretends = subject.kind == SubjectKind::User && subject.name.starts_with(SERVICE_ACCOUNT);
+    if pretends && service_account(&subject.name).is_none() {
+        let problem = format!(
+            "{:?} is no service account's username; name it as kind ServiceAccount, with namespace and name",
+            subject.name
+        );
+        return fail(format!("{at}.name"), problem);
     }
     Ok(())
 }

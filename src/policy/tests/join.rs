@@ -79,6 +79,34 @@ fn a_service_account_is_one_subject_however_it_is_spelled() {
     assert_eq!(approvers[0].describe(), "serviceaccount ci/deployer");
 }
 
+/// What is joined is written into the status, and has to be what the CRD takes there.
+#[test]
+fn a_user_who_only_looks_like_a_service_account_is_refused_and_never_taken_apart() {
+    let user = |name: &str| json!({"kind": "User", "name": name});
+    let long = format!("system:serviceaccount:{}:bot", "n".repeat(64));
+    let wrong = [
+        "system:serviceaccount:ci:",
+        "system:serviceaccount::bot",
+        "system:serviceaccount:ci",
+        "system:serviceaccount:",
+        &long,
+        "system:serviceaccount:ci:a:b",
+        "system:serviceaccount:Ci:bot",
+    ];
+    for name in wrong {
+        let approver = requiring(|r| r["approvals"]["requirements"][0]["approvers"] = json!([user(name)]));
+        let requester = requiring(|r| r["when"] = json!({"requesters": [user(name)]}));
+        for (spec, at) in [(approver, "requirements[sre].approvers[0].name"), (requester, "when.requesters[0].name")] {
+            let found = error(spec);
+            assert!(found.contains(at) && found.contains("is no service account's username"), "{name}: {found}");
+        }
+    }
+    for name in ["system:serviceaccount:ci:bot", "system:serviceaccount:ci:bot.v1", "system:serviceaccounts", "alice"] {
+        let spec = requiring(|r| r["approvals"]["requirements"][0]["approvers"] = json!([user(name)]));
+        assert_eq!(of(&[("a", spec)]).requirements.len(), 1, "{name}");
+    }
+}
+
 #[test]
 fn the_tightest_amount_is_taken_by_value() {
     let bounded = |cpu: &str, memory: &str| {

@@ -120,7 +120,7 @@ impl Evaluation {
         }
         if self.outcome.approvals_required() > crate::policy::MAX_APPROVALS {
             let n = self.outcome.approvals_required();
-            let text = format!("the matching rules ask for {n} approvals together; at most 64 can be recorded");
+            let text = format!("the matching rules ask for {n} approvals together; at most 48 can be recorded");
             return Some(problem("Unsatisfiable", text));
         }
         if let Some(short) = shortfall(&self.outcome.requirements, &|person| self.barred(o, person)) {

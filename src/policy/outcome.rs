@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The most people that one request can be made to wait for; as many as its `reviews` can hold.
-pub const MAX_APPROVALS: i64 = 64;
+/// The most people that one request can be made to wait for. Its `reviews` hold 64 entries; the rest is kept for denials.
+pub const MAX_APPROVALS: i64 = 48;
 
 /// What the username of every service account begins with.
 pub(super) const SERVICE_ACCOUNT: &str = "system:serviceaccount:";

@@ -7,7 +7,7 @@ use crate::api::{
     SubjectKind, When,
 };
 use crate::policy::outcome::{SERVICE_ACCOUNT, service_account};
-use crate::policy::{PolicyError, satisfiable};
+use crate::policy::{MAX_APPROVALS, PolicyError, satisfiable};
 use std::collections::BTreeSet;
 
 type Checked = Result<(), PolicyError>;
@@ -67,7 +67,7 @@ fn rule(at: &str, policy: &str, rule: &Rule) -> Checked {
     belongs(at, rule)?;
     waits(at, policy, rule)?;
     match (&rule.approvals, rule.decision) {
-        (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), policy, a),
+        (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), policy, rule, a),
         (None, Decision::RequireApproval) => {
             fail(format!("{at}.approvals"), "is required with decision RequireApproval")
         }
@@ -155,7 +155,7 @@ fn classifier(at: &str, classifier: &Classifier) -> Checked {
     }
 }
 
-fn approvals(at: &str, policy: &str, approvals: &Approvals) -> Checked {
+fn approvals(at: &str, policy: &str, rule: &Rule, approvals: &Approvals) -> Checked {
     if approvals.requirements.is_empty() {
         return fail(format!("{at}.requirements"), "needs at least one requirement");
     }
@@ -169,7 +169,31 @@ fn approvals(at: &str, policy: &str, approvals: &Approvals) -> Checked {
         }
         self::requirement(&format!("{at}.requirements[{}]", requirement.name), policy, requirement)?;
     }
-    satisfiable::rule(&approvals.requirements).map_err(|e| PolicyError::new(format!("{at}.requirements"), e))
+    let together: i64 = approvals.requirements.iter().map(|r| i64::from(r.count)).sum();
+    if together > MAX_APPROVALS {
+        let problem = format!(
+            "take {together} people together; at most {MAX_APPROVALS} approvals can be recorded, so lower a count"
+        );
+        return fail(format!("{at}.requirements"), problem);
+    }
+    satisfiable::rule(&approvals.requirements).map_err(|e| PolicyError::new(format!("{at}.requirements"), e))?;
+    denials(at, rule, approvals)
+}
+
+/// Where all who may deny are listed by name, there are enough of them.
+fn denials(at: &str, rule: &Rule, approvals: &Approvals) -> Checked {
+    let approvers = approvals.requirements.iter().flat_map(|r| &r.approvers);
+    let heard = approvers.chain(rule.freeze_windows.iter().flat_map(|w| &w.may_pass));
+    match satisfiable::named(heard).map(|people| people.len()) {
+        Some(people) if i64::from(approvals.denials) > people as i64 => fail(
+            format!("{at}.denials"),
+            format!(
+                "is {}, and only {people} people may deny; nobody could stop it, so lower it or list more people",
+                approvals.denials
+            ),
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn requirement(at: &str, policy: &str, requirement: &Requirement) -> Checked {

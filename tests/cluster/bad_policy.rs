@@ -44,6 +44,25 @@ async fn a_policy_that_could_never_work_is_refused_with_its_field() -> Result<()
             with(requirement, json!({"name": "sre", "count": 2, "approvers": [alice, alice]})),
             "only 1 approvers are listed by name",
         ),
+        (
+            with(
+                "/spec/rules/0/approvals/requirements",
+                json!([{"name": "a", "count": 40, "approvers": [{"kind": "Group", "name": "sre"}]},
+                    {"name": "b", "count": 9, "approvers": [{"kind": "Group", "name": "security"}]}]),
+            ),
+            "spec.rules[prod-write].approvals.requirements: take 49 people together; at most 48 approvals can be recorded",
+        ),
+        (
+            with(
+                "/spec/rules/0/approvals",
+                json!({"denials": 2, "requirements": [{"name": "a", "approvers": [alice, alice]}]}),
+            ),
+            "spec.rules[prod-write].approvals.denials: is 2, and only 1 people may deny",
+        ),
+        (
+            with(&at("approvers"), json!([{"kind": "User", "name": "system:serviceaccount:ci:"}])),
+            "is no service account's username",
+        ),
         (with(&at("approvers"), json!([])), "approvers"),
         (with("/spec/rules/0/approvals/requirements", json!([])), "requirements"),
         (with("/spec/rules/0/approvals", Value::Null), "approvals is required with decision RequireApproval"),

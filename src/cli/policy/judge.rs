@@ -92,7 +92,7 @@ impl ReviewHere {
 fn held(outcome: &Outcome, barred: &dyn Fn(&Subject) -> bool) -> Vec<String> {
     let doubts = outcome.doubts.iter().map(|d| format!("policy {} {}: {}", d.policy, d.what, d.error));
     let many = Some(outcome.approvals_required()).filter(|n| *n > MAX_APPROVALS);
-    let many = many.map(|n| format!("the matching rules ask for {n} approvals together; at most 64 can be recorded"));
+    let many = many.map(|n| format!("the matching rules ask for {n} approvals together; at most 48 can be recorded"));
     let short = shortfall(&outcome.requirements, barred).map(|short| format!("nobody can approve this: {short}"));
     doubts.chain(many).chain(short).collect()
 }

@@ -27,8 +27,11 @@ fn what_keeps_a_request_waiting_is_named() {
     assert_eq!(evaluate(&|w| drop(w.request["spec"].as_object_mut().unwrap().remove("requester"))), "NoRequester");
     assert_eq!(
         evaluate(&|w| {
-            let requirement = |i: i32| json!({"name": format!("r{i}"), "count": 33, "approvers": [{"kind": "Group", "name": format!("g{i}")}]});
-            w.policies[0].1["rules"][0]["approvals"]["requirements"] = json!([requirement(1), requirement(2)]);
+            // Each rule could be met; together they ask for more than can be recorded.
+            w.policies[0].1["rules"][0]["approvals"]["requirements"][0]["count"] = json!(33);
+            let mut other = w.policies[0].1.clone();
+            other["rules"][0]["approvals"]["requirements"][0]["approvers"][0]["name"] = json!("security");
+            w.policies.push(("other".into(), other));
         }),
         "Unsatisfiable"
     );

@@ -248,6 +248,25 @@ fn errors_name_the_field_and_what_to_do() {
                 [{"kind": "User", "name": "alice"}, {"kind": "User", "name": "alice"}]}]}})),
             "count: is 2 but only 1 approvers are listed by name",
         ),
+        (
+            with(json!({"approvals": {"requirements": [
+                {"name": "x", "count": 40, "approvers": [{"kind": "Group", "name": "sre"}]},
+                {"name": "y", "count": 9, "approvers": [{"kind": "Group", "name": "security"}]}]}})),
+            "spec.rules[r].approvals.requirements: take 49 people together; at most 48 approvals can be recorded",
+        ),
+        (
+            with(json!({"approvals": {"denials": 3, "requirements": [{"name": "x", "approvers":
+                [{"kind": "User", "name": "alice"}, {"kind": "User", "name": "bob"}, {"kind": "User", "name": "bob"}]}]}})),
+            "spec.rules[r].approvals.denials: is 3, and only 2 people may deny",
+        ),
+        (
+            with(
+                json!({"approvals": {"denials": 4, "requirements": [{"name": "x", "approvers": [{"kind": "User", "name": "alice"}]}]},
+                "freezeWindows": [{"name": "w", "start": "0 0 * * *", "durationSeconds": 60, "mayPass":
+                    [{"kind": "User", "name": "bob"}, {"kind": "User", "name": "alice"}]}]}),
+            ),
+            "spec.rules[r].approvals.denials: is 4, and only 2 people may deny",
+        ),
         (with(json!({"unless": {}})), "spec.rules[r].unless: is empty"),
         (
             with(json!({"unless": {"requestedBy": ["*"]}})),

@@ -145,7 +145,7 @@ impl Outcome {
         Self {
             decision,
             requirements: requirements(rules()),
-            denials: approvals().map(|a| a.denials).min().unwrap_or(1),
+            denials: rules().filter_map(denials).min().unwrap_or(1),
             self_approval: if granted { SelfApproval::Allow } else { SelfApproval::Forbid },
             exclude_creator: matches.iter().any(|m| m.excludes(Exclude::JobCreator)),
             exclude_editors: excluding.iter().map(|m| m.policy.clone()).collect(),
@@ -245,6 +245,12 @@ fn undecided(failure: &Failure) -> Option<Doubt> {
         what: format!("might deny it: the expression of its rule {} cannot be evaluated", rule.rule.name),
         error: error.clone(),
     })
+}
+
+/// How many denials end it, by a rule that asks anybody: of those who may pass the window of an Allow, one does.
+fn denials(rule: &Rule) -> Option<i32> {
+    let passers = || rule.freeze_windows.iter().any(|window| !window.may_pass.is_empty());
+    rule.approvals.as_ref().map(|approvals| approvals.denials).or_else(|| passers().then_some(1))
 }
 
 fn nobody_stamped(rule: &CompiledRule) -> Doubt {

@@ -68,6 +68,22 @@ fn releases_wait_for_the_latest_hour_and_for_every_window() {
 }
 
 #[test]
+fn who_may_pass_a_window_of_an_allow_stops_it_alone_whatever_else_is_asked() {
+    let window =
+        |may_pass: Value| json!([{"name": "w", "start": "0 2 * * *", "durationSeconds": 60, "mayPass": may_pass}]);
+    let allow = |windows: Value| json!({"rules": [{"name": "r", "decision": "Allow", "freezeWindows": windows}]});
+    let three = requiring(|r| r["approvals"]["denials"] = json!(3));
+    let leads = json!([{"kind": "Group", "name": "leads"}]);
+    assert_eq!(of(&[("a", allow(window(leads.clone())))]).denials, 1);
+    assert_eq!(
+        of(&[("a", allow(window(leads))), ("b", three.clone())]).denials,
+        1,
+        "a rule more does not make it three"
+    );
+    assert_eq!(of(&[("a", allow(window(json!([])))), ("b", three)]).denials, 3, "nobody is asked there");
+}
+
+#[test]
 fn a_service_account_is_one_subject_however_it_is_spelled() {
     let naming = |approver: Value| requiring(|r| r["approvals"]["requirements"][0]["approvers"] = json!([approver]));
     let outcome = of(&[

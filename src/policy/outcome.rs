@@ -97,7 +97,8 @@ pub struct Outcome {
     pub self_approval: SelfApproval,
     /// Whether one rule excludes whoever created the Job.
     pub exclude_creator: bool,
-    /// The policies, each once, that exclude whoever last changed them.
+    /// The policies, each once, whose last editors are excluded: all that have a matching rule, once one rule asks for it.
+    /// Else an editor would loosen one policy, and approve where only another says that editors don't.
     pub exclude_editors: BTreeSet<Arc<str>>,
     /// Who those editors are, sorted.
     pub editors: BTreeSet<Arc<str>>,
@@ -137,9 +138,10 @@ impl Outcome {
         let deciding = || rules().filter(|r| Some(r.decision) == decision);
         let approvals = || rules().filter_map(|r| r.approvals.as_ref());
         let granted = approvals().next().is_some() && approvals().all(|a| a.self_approval == SelfApproval::Allow);
-        let excluding: Vec<_> = matches.iter().filter(|m| m.excludes(Exclude::PolicyEditor)).collect();
+        let excludes_editors = matches.iter().any(|m| m.excludes(Exclude::PolicyEditor));
+        let edited: Vec<_> = matches.iter().filter(|_| excludes_editors).collect();
         doubts.extend(failures.iter().filter_map(undecided));
-        doubts.extend(excluding.iter().filter(|m| m.editor.is_none()).map(|m| nobody_stamped(m)));
+        doubts.extend(edited.iter().filter(|m| m.editor.is_none()).map(|m| nobody_stamped(m)));
         doubts.sort_by(|a, b| (&a.policy, &a.what, &a.error).cmp(&(&b.policy, &b.what, &b.error)));
         doubts.dedup();
         Self {
@@ -148,8 +150,8 @@ impl Outcome {
             denials: rules().filter_map(denials).min().unwrap_or(1),
             self_approval: if granted { SelfApproval::Allow } else { SelfApproval::Forbid },
             exclude_creator: matches.iter().any(|m| m.excludes(Exclude::JobCreator)),
-            exclude_editors: excluding.iter().map(|m| m.policy.clone()).collect(),
-            editors: excluding.iter().filter_map(|m| m.editor.clone()).collect(),
+            exclude_editors: edited.iter().map(|m| m.policy.clone()).collect(),
+            editors: edited.iter().filter_map(|m| m.editor.clone()).collect(),
             require_comment: approvals().any(|a| a.require_comment),
             constraints: rules().fold(Constraints::default(), |all, r| all.tightest(&r.constraints)),
             require_immutable_inputs: rules().any(|r| r.require_immutable_inputs),
@@ -256,7 +258,7 @@ fn denials(rule: &Rule) -> Option<i32> {
 fn nobody_stamped(rule: &CompiledRule) -> Doubt {
     Doubt {
         policy: rule.policy.to_string(),
-        what: "excludes whoever last changed it, and nobody was stamped as that".into(),
+        what: "was changed last by somebody who is excluded, and nobody was stamped as that".into(),
         error: "change its spec while admission is there, or delete it and apply it again".into(),
     }
 }

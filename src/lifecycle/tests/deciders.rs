@@ -123,6 +123,6 @@ fn without_a_stamped_editor_nothing_is_approved_and_the_message_says_what_to_do(
     assert_eq!((world.reason().as_str(), world.status().digest), ("PolicyNotReady", None));
     assert_eq!(
         world.status().message,
-        "policy production excludes whoever last changed it, and nobody was stamped as that, so nothing is approved: change its spec while admission is there, or delete it and apply it again"
+        "policy production was changed last by somebody who is excluded, and nobody was stamped as that, so nothing is approved: change its spec while admission is there, or delete it and apply it again"
     );
 }

@@ -29,21 +29,29 @@ fn exclusions_and_comments_hold_once_one_rule_asks_for_them() {
 }
 
 #[test]
-fn whoever_last_changed_a_policy_is_excluded_by_name_and_nobody_else() {
+fn whoever_last_changed_a_policy_that_has_a_say_is_excluded_once_one_rule_asks_for_it() {
     let excluding = requiring(|r| r["approvals"]["exclude"] = json!(["PolicyEditor"]));
     let compiled = |name: &str, spec: &Value, editor| Arc::new(compile(name, spec, editor).unwrap());
     let ready = vec![
         compiled("a", &excluding, Some("alice")),
         compiled("b", &requiring(|_| ()), Some("bob")),
         compiled("c", &excluding, Some("alice")),
+        compiled("d", &requiring(|r| r["when"] = json!({"riskTags": ["other"]})), Some("carol")),
     ];
-    let outcome = Asked::with_tags(&[]).of(&PolicySet { ready, broken: vec![] });
-    assert_eq!(outcome.editors.iter().map(|e| &**e).collect::<Vec<_>>(), ["alice"], "bob's policy excludes nobody");
-    assert_eq!(outcome.snapshot()["excludeEditorsOf"], json!(["a", "c"]));
+    let asked = |ready| Asked::with_tags(&[]).of(&PolicySet { ready, broken: vec![] });
+    let editors = |outcome: &Outcome| outcome.editors.iter().map(|e| e.to_string()).collect::<Vec<_>>();
+    let outcome = asked(ready.clone());
+    // One rule's word is about every policy that has a say: else its editor loosens another, and approves by both.
+    assert_eq!(editors(&outcome), ["alice", "bob"], "and not who wrote what says nothing here");
+    assert_eq!(outcome.snapshot()["excludeEditorsOf"], json!(["a", "b", "c"]));
     assert!(outcome.doubts.is_empty());
+    let silent = asked(vec![ready[1].clone(), ready[3].clone()]);
+    assert_eq!((editors(&silent), silent.snapshot()["excludeEditorsOf"].clone()), (vec![], json!([])));
 
-    let doubted = Asked::with_tags(&[]).of(&PolicySet { ready: vec![compiled("a", &excluding, None)], broken: vec![] });
+    let doubted = asked(vec![compiled("a", &excluding, None)]);
     assert!(doubted.doubts[0].what.contains("nobody was stamped"), "{:?}", doubted.doubts);
+    let other = asked(vec![ready[0].clone(), compiled("b", &requiring(|_| ()), None)]);
+    assert_eq!((other.doubts.len(), other.doubts[0].policy.as_str()), (1, "b"), "{:?}", other.doubts);
 }
 
 #[test]

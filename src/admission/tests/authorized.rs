@@ -90,6 +90,17 @@ async fn whom_the_authorizer_does_not_grant_it_is_no_approver() {
     }
 }
 
+/// JSON written in Go says null where it means nothing.
+#[tokio::test]
+async fn an_extra_of_null_is_an_empty_one() {
+    let asked = Asked::of(granting(&["production"]));
+    let mut review = says("alice", &asking(&["production"]), "Approve");
+    review["request"]["userInfo"]["extra"] = json!({"example.com/a": null, "example.com/b": ["x"]});
+    assert_eq!(asked.answer(review).await.0["allowed"], true);
+    let extra = asked.authorizer.last.lock().unwrap().extra.clone();
+    assert_eq!((extra["example.com/a"].len(), extra["example.com/b"].len()), (0, 1));
+}
+
 #[tokio::test]
 async fn whoever_may_pass_a_window_may_be_authorized_for_it() {
     let window = json!({"name": "w", "start": "0 0 * * *", "durationSeconds": 60, "mayPass": [{"kind": "Authorized", "name": "leads"}]});

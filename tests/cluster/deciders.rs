@@ -139,10 +139,7 @@ async fn the_creator_of_the_job_is_excluded_where_the_policy_says_so() -> Result
     let (request, digest) = digest_of(&space.request_for("excluded").await?);
     let said = json!({"spec": {"review": approve(&digest)}});
     let message = space.patch(&space.triage, &request, said).refused().await?;
-    ensure!(
-        message.contains("created what would run") && message.contains("the policy excludes whoever did"),
-        "{message}"
-    );
+    ensure!(message.contains("created what would run") && message.contains("policy excludes whoever did"), "{message}");
     let alice = cluster.user("alice", &["sre"])?;
     space.review(&alice, &request, "Approve", &digest).ok().await?;
     space.state(&request, "Released").await?;
@@ -186,7 +183,7 @@ async fn whoever_last_changed_the_policy_is_excluded_where_it_says_so() -> Resul
         &alice,
         "run",
         approve(&digest),
-        "alice-e last changed the policy, and the policy excludes whoever did",
+        "alice-e last changed a policy that applies here, and policy excludes whoever did",
     )
     .await?;
     // Another who changes it takes her place, and what was shown is shown anew.

@@ -171,6 +171,18 @@ async fn without_an_answer_nobody_approves_and_it_may_be_asked_again_at_once() {
     assert_eq!(object["spec"]["reviews"][0]["reviewer"]["authorized"], json!(["other"]));
 }
 
+#[tokio::test]
+async fn whoever_approved_takes_it_back_and_the_authorizer_is_not_asked() {
+    let asked = Asked::of(granting(&["production"]));
+    let (response, approved) = asked.answer(says("alice", &asking(&["production"]), "Approve")).await;
+    assert_eq!((&response["allowed"], asked.asked()), (&json!(true), 1));
+    let down = Asked::of(Granting { unknown: vec!["production"], ..Granting::default() });
+    let (response, object) = down.answer(says("alice", &approved, "Deny")).await;
+    assert_eq!((&response["allowed"], down.asked()), (&json!(true), 0), "{response}");
+    assert_eq!(object["spec"]["reviews"][1]["reviewer"], json!({"username": "alice"}));
+    assert_eq!(down.refusal(says("bob", &approved, "Deny")).await.0, 503);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_does_not_come_is_waited_for_two_seconds() {
     let asked = Asked::of(Granting { never: vec!["a", "b"], ..Granting::default() });

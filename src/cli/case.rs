@@ -1,7 +1,7 @@
 //! One request as policy sees it, put together from stored objects by the functions that the operator runs.
 
-use crate::api::{Requester, TargetKind};
-use crate::lifecycle::{HeldWork, Marks, RequestFacts};
+use crate::api::{Requester, TargetKind, names};
+use crate::lifecycle::{Gate, HeldWork, Marks, RequestFacts};
 use crate::policy::{DerivedTag, Facts, PolicySet, classify};
 use crate::risk::{Grants, NetworkPolicies, RbacKind, Work};
 use jiff::Timestamp;
@@ -127,6 +127,11 @@ impl Case {
 
     /// Who has a part in what runs.
     pub fn parties(&self) -> Vec<String> {
-        self.target.as_ref().map(|target| target.marks.parties(&self.namespace)).unwrap_or_default()
+        self.target.as_ref().map(|target| target.marks.parties(&self.namespace, self.gate())).unwrap_or_default()
+    }
+
+    /// How far its namespace is gated, for an operator in its default place.
+    pub fn gate(&self) -> Gate {
+        Gate::of(&self.namespace, &self.labels, names::DEFAULT_NAMESPACE)
     }
 }

@@ -1,11 +1,14 @@
 //! What policy says of a request and its target now.
 
 use crate::api::status::{JobBounds, ScopeEntry, TagSource};
-use crate::api::{BoundInput, Constraints, SelfApproval, Subject, TargetKind, TargetRef, policy::Decision};
+use crate::api::{
+    BoundInput, Constraints, SelfApproval, Subject, SubjectKind, TargetKind, TargetRef, policy::Decision,
+};
 use crate::binding::{BoundJob, InputState, Shown, Snapshot, bound, digest, job_hash};
 use crate::lifecycle::plan::{Observed, Target, asked_for};
 use crate::lifecycle::{Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, obstacles, target_patch};
-use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, classify, evaluate, shortfall};
+use crate::policy::{DerivedTag, Facts, MAX_APPROVALS, Outcome, PolicySet, classify, evaluate, shortfall};
+use crate::review::MOST_POLICIES;
 use crate::risk::Work;
 use std::collections::BTreeSet;
 
@@ -73,16 +76,17 @@ impl Evaluation {
         let constraints = outcome.constraints.tightest(&spec.constraints);
         let scope = scope(o, derived);
         let inputs = bound(o.inputs, namespace.gate == Gate::Enforce);
-        let excluded = excluded(&outcome, target.map(|target| &target.marks));
+        let excluded = excluded(&outcome, target.map(|target| &target.marks), namespace.gate);
         let passers = outcome.passers();
         let mut evaluation =
             Self { scope, constraints, snapshot: None, job: None, inputs, excluded, passers, problem: None, outcome };
-        evaluation.problem = evaluation.bind(o).err().or_else(|| evaluation.obstacle(o));
+        evaluation.problem =
+            evaluation.bind(o, namespace.gate).err().or_else(|| evaluation.obstacle(o, namespace.gate));
         evaluation
     }
 
     /// Hashes outcome and target.
-    fn bind(&mut self, o: &Observed<'_>) -> Result<(), Problem> {
+    fn bind(&mut self, o: &Observed<'_>, gate: Gate) -> Result<(), Problem> {
         if self.outcome.decision.is_none() {
             return Err(Problem {
                 unbinds: true,
@@ -100,14 +104,14 @@ impl Evaluation {
                 uid: job.uid.clone(),
                 hash: job_hash(&job.uid, work).map_err(|e| unbindable("the target", e.to_string()))?,
                 bounds: target_patch::bounded(job, &self.constraints),
-                parties: job.marks.parties(&job.namespace),
+                parties: job.marks.parties(&job.namespace, gate),
             });
         }
         Ok(())
     }
 
     /// What keeps even a bound request from going on.
-    fn obstacle(&self, o: &Observed<'_>) -> Option<Problem> {
+    fn obstacle(&self, o: &Observed<'_>, gate: Gate) -> Option<Problem> {
         if o.request.spec.requester.as_ref().is_none_or(|r| r.username.is_empty()) {
             return Some(problem(
                 "NoRequester",
@@ -118,23 +122,21 @@ impl Evaluation {
             let text = format!("policy {} {}, so nothing is approved: {}", doubt.policy, doubt.what, doubt.error);
             return Some(problem("PolicyNotReady", text));
         }
-        if self.outcome.approvals_required() > crate::policy::MAX_APPROVALS {
-            let n = self.outcome.approvals_required();
-            let text = format!("the matching rules ask for {n} approvals together; at most 48 can be recorded");
+        if let Some(text) = self.unsatisfiable(o) {
             return Some(problem("Unsatisfiable", text));
         }
-        if let Some(short) = shortfall(&self.outcome.requirements, &|person| self.barred(o, person)) {
-            let text =
-                format!("nobody can approve this: {short}; ask the platform team, or have another create and ask");
-            return Some(problem("Unsatisfiable", text));
+        if let Target::Found(target, _) = &o.target
+            && let Some(text) = creator_unknown(&self.outcome, &target.marks, gate)
+        {
+            return Some(problem("CreatorUnknown", format!("{}: {text}", target.noun())));
         }
         if !matches!(o.target, Target::Missing) && self.digest_at(o, 1).is_none() {
             return Some(problem("Unbindable", "what would be shown cannot be hashed; create the request anew".into()));
         }
         // Only there does a guard keep what is locked.
-        let gated = o.namespace.is_some_and(|n| n.gate == Gate::Enforce);
         if let Target::Found(target, _) = &o.target
-            && let Some((reason, text)) = obstacles(&self.outcome, o.inputs, &target.reads.unpinned, gated)
+            && let Some((reason, text)) =
+                obstacles(&self.outcome, o.inputs, &target.reads.unpinned, gate == Gate::Enforce)
         {
             return Some(problem(reason, text));
         }
@@ -147,7 +149,16 @@ impl Evaluation {
         }
     }
 
-    /// Whether that person does not count for this request.
+    /// Why the requirements cannot be met, if so.
+    fn unsatisfiable(&self, o: &Observed<'_>) -> Option<String> {
+        if let Some(short) = shortfall(&self.outcome.requirements, &|person| self.barred(o, person)) {
+            let text = "ask the platform team, or have another create and ask";
+            return Some(format!("nobody can approve this: {short}; {text}"));
+        }
+        beyond_records(&self.outcome)
+    }
+
+    /// Whether that person's approval does not count for this request.
     fn barred(&self, o: &Observed<'_>, person: &Subject) -> bool {
         let parties = self.job.as_ref().map_or(&[][..], |job| &job.parties);
         let requester = o.request.spec.requester.as_ref().map_or("", |r| &r.username);
@@ -182,7 +193,34 @@ impl Evaluation {
     }
 }
 
-/// Whether that person does not count: is excluded, or asked for it or has a part in it where self-approval is forbidden.
+/// What no list of reviews could hold, if it takes that.
+pub fn beyond_records(outcome: &Outcome) -> Option<String> {
+    let n = outcome.approvals_required();
+    if n > MAX_APPROVALS {
+        return Some(format!(
+            "the matching rules ask for {n} approvals together; at most {MAX_APPROVALS} can be recorded"
+        ));
+    }
+    let passers = outcome.passers();
+    let subjects = outcome.requirements.iter().flat_map(|r| &r.approvers).chain(&passers);
+    let policies: BTreeSet<&str> =
+        subjects.filter(|s| s.kind == SubjectKind::Authorized).map(|s| s.name.as_str()).collect();
+    (policies.len() > MOST_POLICIES).then(|| {
+        format!(
+            "approvers of kind Authorized are named for {} policies; at most {MOST_POLICIES} can be asked about, so name groups in some",
+            policies.len()
+        )
+    })
+}
+
+/// Why nobody is excluded who should be, if so: the policy bars whoever made the target, and who that is nobody knows.
+pub fn creator_unknown(outcome: &Outcome, target: &Marks, gate: Gate) -> Option<String> {
+    let why = target.unknown_maker(gate).filter(|_| outcome.exclude_creator)?;
+    Some(format!("policy excludes whoever made it, and {why}"))
+}
+
+/// Whether that person's approval does not count: is excluded, or asked for it or has a part in it where self-approval is
+/// forbidden.
 pub fn barred(person: &Subject, outcome: &Outcome, excluded: &[String], requester: &str, parties: &[String]) -> bool {
     let is = |username: &str| person.covers(username, &[]);
     let own = || is(requester) || parties.iter().any(|party| is(party));
@@ -205,12 +243,9 @@ pub(super) fn derived_tags(
 }
 
 /// Who may not approve, whatever is allowed otherwise: editors of policies, and who made the target with these marks. Sorted.
-pub fn excluded(outcome: &Outcome, target: Option<&Marks>) -> Vec<String> {
+pub fn excluded(outcome: &Outcome, target: Option<&Marks>, gate: Gate) -> Vec<String> {
     let mut names: BTreeSet<String> = outcome.editors.iter().map(|editor| editor.to_string()).collect();
-    if let Some(marks) = target.filter(|_| outcome.exclude_creator) {
-        names.extend(marks.creator.iter().map(|creator| creator.username.clone()));
-        names.extend(marks.authors.iter().cloned());
-    }
+    names.extend(target.filter(|_| outcome.exclude_creator).into_iter().flat_map(|marks| marks.makers(gate)));
     names.into_iter().collect()
 }
 

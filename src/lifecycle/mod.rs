@@ -21,7 +21,7 @@ mod target;
 mod target_patch;
 
 pub use claim::{Claim, Contender, claim};
-pub use evaluate::{barred, excluded};
+pub use evaluate::{barred, beyond_records, creator_unknown, excluded};
 pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surroundings, version};
 pub use gate::{Held, MOST_WAITING, plan_gate};
 pub use inputs::obstacles;

@@ -2,13 +2,12 @@
 
 use crate::api::policy::Decision;
 use crate::api::{Constraints, Review, ReviewDecision, Reviewer, Subject};
-use crate::cli::case::World;
+use crate::cli::case::{Case, World};
 use crate::cli::policy::fixture::{Release, ReviewHere};
 use crate::cli::policy::stage::{Staged, with_own_groups};
-use crate::lifecycle::{barred, excluded};
+use crate::lifecycle::{barred, beyond_records, creator_unknown, excluded};
 use crate::policy::{
-    DerivedTag, JoinedWindow, MAX_APPROVALS, Outcome, Passable, PolicySet, PolicyTrace, evaluate, explain,
-    opening_past, shortfall,
+    DerivedTag, JoinedWindow, Outcome, Passable, PolicySet, PolicyTrace, evaluate, explain, opening_past, shortfall,
 };
 use crate::review::{CountedReview, Tally, Terms, covers, fold};
 use jiff::{SignedDuration, Timestamp};
@@ -47,7 +46,7 @@ pub fn judge(policies: &PolicySet, world: &World, staged: &Staged, reviews: &[Re
     let traces = explain(policies, &facts);
     let reviews: Vec<_> = reviews.iter().map(|review| review.sealed(case.asked)).collect();
     let own = case.parties();
-    let excluded = excluded(&outcome, case.target.as_ref().map(|target| &target.marks));
+    let excluded = excluded(&outcome, case.target.as_ref().map(|target| &target.marks), case.gate());
     let tally = fold(
         &reviews,
         &Terms {
@@ -62,7 +61,7 @@ pub fn judge(policies: &PolicySet, world: &World, staged: &Staged, reviews: &[Re
             digest: DIGEST,
         },
     );
-    let held = held(&outcome, &|person| barred(person, &outcome, &excluded, &case.requester.username, &own));
+    let held = held(&outcome, case, &|person| barred(person, &outcome, &excluded, &case.requester.username, &own));
     let approved_at = approved_at(&outcome, &tally, &held, case.asked);
     let released = released(&outcome, &reviews, &tally, approved_at, case.asked);
     let constraints = outcome.constraints.tightest(&staged.offered);
@@ -89,12 +88,11 @@ impl ReviewHere {
     }
 }
 
-fn held(outcome: &Outcome, barred: &dyn Fn(&Subject) -> bool) -> Vec<String> {
+fn held(outcome: &Outcome, case: &Case, barred: &dyn Fn(&Subject) -> bool) -> Vec<String> {
     let doubts = outcome.doubts.iter().map(|d| format!("policy {} {}: {}", d.policy, d.what, d.error));
-    let many = Some(outcome.approvals_required()).filter(|n| *n > MAX_APPROVALS);
-    let many = many.map(|n| format!("the matching rules ask for {n} approvals together; at most 48 can be recorded"));
     let short = shortfall(&outcome.requirements, barred).map(|short| format!("nobody can approve this: {short}"));
-    doubts.chain(many).chain(short).collect()
+    let unknown = case.target.as_ref().and_then(|target| creator_unknown(outcome, &target.marks, case.gate()));
+    doubts.chain(short).chain(beyond_records(outcome)).chain(unknown).collect()
 }
 
 /// When nothing was missing any more: at once where nobody is asked.

@@ -1,5 +1,6 @@
 //! Matching and joining, case by case.
 
+mod generate;
 mod join;
 mod properties;
 
@@ -21,13 +22,16 @@ fn set(policies: &[(&str, Value)]) -> PolicySet {
     set
 }
 
-#[derive(Debug)]
-struct Asked {
+#[derive(Clone, Debug)]
+pub struct Asked {
     requested_by: String,
     declared: Vec<String>,
     derived: Vec<DerivedTag>,
     requester: Requester,
     labels: BTreeMap<String, String>,
+    claims: Value,
+    object: Option<Value>,
+    asked: jiff::Timestamp,
 }
 
 impl Asked {
@@ -42,6 +46,9 @@ impl Asked {
                 groups: vec!["system:serviceaccounts".into()],
             },
             labels: BTreeMap::from([("env".into(), "prod".into())]),
+            claims: Value::Null,
+            object: None,
+            asked: jiff::Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -54,10 +61,10 @@ impl Asked {
                 derived_tags: &self.derived,
                 requester: &self.requester,
                 namespace_labels: &self.labels,
-                claims: &Value::Null,
+                claims: &self.claims,
                 namespace: "payments",
-                object: None,
-                asked: jiff::Timestamp::UNIX_EPOCH,
+                object: self.object.as_ref(),
+                asked: self.asked,
             },
         )
     }

@@ -4,6 +4,7 @@
 //! stands apart from what the API server authenticated and the operator found.
 
 use crate::cli::escape::{visible, visible_identifier};
+use crate::lifecycle::COMMENT;
 use serde_json::Value;
 
 /// Columns of a card; digests and the command may go beyond.
@@ -330,7 +331,8 @@ fn binding(page: &mut Page, request: &Value) {
 fn approve_command(request: &Value) -> Option<String> {
     let digest = text(request, "/status/digest")?;
     let (name, namespace) = (text(request, "/metadata/name")?, text(request, "/metadata/namespace")?);
-    let patch = format!(r#"{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"}}}}}}"#);
+    let comment = if request.pointer("/status/requireComment") == Some(&Value::Bool(true)) { COMMENT } else { "" };
+    let patch = format!(r#"{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"{comment}}}}}}}"#);
     Some(visible_identifier(&format!("kubectl patch apr {name} -n {namespace} --type=merge -p '{patch}'")))
 }
 

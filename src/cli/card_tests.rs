@@ -169,6 +169,8 @@ fn what_it_waits_for_and_who_decides_stands_on_it() {
     ] {
         assert!(card.contains(rows), "{rows}\n{card}");
     }
+    let command = format!(r#""digest":"{DIGEST}","comment":"<what you checked>"}}}}}}'"#);
+    assert!(card.contains(&command), "{card}");
     assert!(card.contains("Outcome     waiting for 1 more"), "without a release clock it says why it waits: {card}");
 }
 

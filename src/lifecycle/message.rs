@@ -27,10 +27,14 @@ pub fn missing(tally: &Tally) -> String {
     if open.is_empty() { "nothing is missing".into() } else { format!("waiting for {}", open.join(", ")) }
 }
 
-/// The command that approves what the digest binds.
-pub fn approve_command(request: &RequestFacts, digest: &str) -> String {
+/// What stands for the comment in a command that approves, where an approval takes one.
+pub const COMMENT: &str = r#","comment":"<what you checked>""#;
+
+/// The command that approves what the digest binds; with a place for a comment where it takes one.
+pub fn approve_command(request: &RequestFacts, digest: &str, require_comment: bool) -> String {
+    let comment = if require_comment { COMMENT } else { "" };
     format!(
-        r#"kubectl patch apr {} -n {} --type=merge -p '{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"}}}}}}'"#,
+        r#"kubectl patch apr {} -n {} --type=merge -p '{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"{comment}}}}}}}'"#,
         request.name, request.namespace
     )
 }

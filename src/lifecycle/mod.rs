@@ -26,7 +26,7 @@ pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surr
 pub use gate::{Held, MOST_WAITING, plan_gate};
 pub use inputs::obstacles;
 pub use marks::{Marks, Override, Reads};
-pub use message::missing;
+pub use message::{COMMENT, missing};
 pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
 pub use policy::{PolicyFacts, plan_policy};
 pub use target::{HeldWork, TargetFacts, traits};

@@ -110,7 +110,7 @@ pub(super) fn release_or_expire(
     match schedule.next(o.now) {
         Some(open) if open <= o.now => {}
         open => {
-            let text = waiting(o, &schedule, base, open, tally, next.digest.as_deref());
+            let text = waiting(o, &schedule, base, open, (evaluation, tally), next.digest.as_deref());
             let mut plan =
                 next.approved(o, evaluation, tally, status::Wait { until: open, release_by, refused: false, text });
             plan.next = open.into_iter().chain(expires).min();
@@ -144,7 +144,7 @@ fn waiting(
     schedule: &Schedule<'_>,
     base: Timestamp,
     open: Option<Timestamp>,
-    tally: &Tally,
+    (e, tally): (&Evaluation, &Tally),
     digest: Option<&str>,
 ) -> String {
     let granted = if tally.approvers.is_empty() { "allowed" } else { "approved" };
@@ -155,7 +155,8 @@ fn waiting(
     };
     let when = open.map_or(", but not released within a year".into(), |open| format!("; released after {open}"));
     let passable = keeping.iter().any(|window| !window.window().may_pass.is_empty());
-    let command = digest.filter(|_| passable).map(|digest| message::approve_command(o.request, digest));
+    let command = digest.filter(|_| passable);
+    let command = command.map(|digest| message::approve_command(o.request, digest, e.outcome.require_comment));
     let command = command.map(|command| format!("; to pass it: {command}")).unwrap_or_default();
     format!("{granted}{when}: {why}{command}")
 }

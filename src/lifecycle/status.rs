@@ -299,7 +299,8 @@ fn shorten(text: String) -> String {
 
 fn waiting(o: &Observed<'_>, status: &ApprovalRequestStatus, tally: &Tally) -> String {
     let rebound = condition::find(&status.conditions, "Evaluated").filter(|c| c.reason == "Rebound");
-    let command = status.digest.as_deref().map(|digest| message::approve_command(o.request, digest));
+    let command =
+        status.digest.as_deref().map(|digest| message::approve_command(o.request, digest, status.require_comment));
     let parts = [rebound.map(|c| c.message.clone()), Some(message::not_counted(tally)), Some(message::missing(tally))];
     let text: Vec<_> = parts.into_iter().flatten().filter(|p| !p.is_empty()).collect();
     format!("{}: {}", text.join("; "), command.unwrap_or_default())

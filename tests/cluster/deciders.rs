@@ -1,7 +1,7 @@
 //! Who decides: whom RBAC lets approve, whom a policy excludes, and what an approval must say.
 
 use crate::support::{Space, by_sre, cluster, policy};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use countersign_testbed::{ControlPlane, Identity};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -242,5 +242,26 @@ async fn a_rule_that_its_people_cannot_meet_is_refused_with_its_field() -> Resul
     let message = space.admin.kubectl(["create", "-f", "-"]).stdin(body).refused().await?;
     let expected = "spec.rules[prod-write].approvals.requirements: 2 people are needed for sre and security, and only user alice is named; user alice stands in both, and counts once";
     ensure!(message.contains(expected), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_printed_command_is_taken_once_its_comment_is_written() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::new(cluster, "decide-printed").await?;
+    let mut rules = by_sre();
+    rules[0]["approvals"]["requireComment"] = json!(true);
+    space.policy(rules).await?;
+    space.bound("run").await?;
+    let request = space.get("approvalrequests", "run").await?;
+    let message = request["status"]["message"].as_str().context("message")?;
+    let command = message.split_once("kubectl ").context("command")?.1;
+    assert!(command.contains("<what you checked>"), "{command}");
+    let (words, patch) = command.split_once(" '").context("patch")?;
+    let patch = patch.trim_end_matches('\'').replace("<what you checked>", "read the diff");
+    let args: Vec<&str> = words.split(' ').chain([patch.as_str()]).collect();
+    cluster.user("alice", &["sre"])?.kubectl(args).ok().await?;
+    let done = space.state("run", "Released").await?;
+    assert_eq!(done["spec"]["reviews"][0]["comment"], "read the diff");
     Ok(())
 }

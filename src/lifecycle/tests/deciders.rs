@@ -126,3 +126,18 @@ fn without_a_stamped_editor_nothing_is_approved_and_the_message_says_what_to_do(
         "policy production excludes whoever last changed it, and nobody was stamped as that, so nothing is approved: change its spec while admission is there, or delete it and apply it again"
     );
 }
+
+#[test]
+fn the_command_has_a_place_for_the_comment_that_it_takes() {
+    let mut world = World::new("RequireApproval");
+    world.settle();
+    assert!(!world.status().message.contains("comment"), "{}", world.status().message);
+    world.policies[0].1["rules"][0]["approvals"]["requireComment"] = json!(true);
+    world.policies_version = world.bump();
+    world.settle();
+    let (message, digest) = (world.status().message, world.digest());
+    let command = format!(
+        r#"-p '{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}","comment":"<what you checked>"}}}}}}'"#
+    );
+    assert!(message.ends_with(&command), "{message}");
+}

@@ -208,6 +208,7 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
         digest: digest.clone(),
         policy_snapshot: snapshot.hash.clone(),
         approvers: vec![],
+        passed: vec![],
         constraints: outcome.constraints.clone(),
         time: o.now,
     };

@@ -1,6 +1,7 @@
 //! What `status.message` tells a person.
 
 use crate::api::Subject;
+use crate::binding::Pass;
 use crate::lifecycle::RequestFacts;
 use crate::policy::JoinedWindow;
 use crate::review::Tally;
@@ -37,6 +38,18 @@ pub fn approve_command(request: &RequestFacts, digest: &str, require_comment: bo
         r#"kubectl patch apr {} -n {} --type=merge -p '{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"{comment}}}}}}}'"#,
         request.name, request.namespace
     )
+}
+
+/// Freeze windows and who passed them: `freeze window weekend of rule prod/prod-write passed by carol`.
+pub fn passed(windows: &[&Pass]) -> String {
+    let one = |pass: &&Pass| {
+        format!("freeze window {} of rule {}/{} passed by {}", pass.window, pass.policy, pass.rule, pass.by)
+    };
+    let mut told: Vec<_> = windows.iter().take(MOST_WINDOWS).map(one).collect();
+    if windows.len() > told.len() {
+        told.push(format!("{} more freeze windows passed", windows.len() - told.len()));
+    }
+    told.join("; ")
 }
 
 /// Freeze windows and who may pass them: `freeze window weekend of rule prod/prod-write holds (sre may pass it)`.

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 /// Most matches that are listed; the snapshot has them all.
 const MOST_MATCHES: usize = 256;
 /// Most freeze windows that are listed; the snapshot has them all.
-const MOST_FREEZES: usize = 32;
+pub(super) const MOST_FREEZES: usize = 32;
 /// Most people that are listed as excluded.
 const MOST_EXCLUDED: usize = 64;
 /// Longest word on an expression that failed.
@@ -143,7 +143,7 @@ impl Next {
     /// Approved or allowed, and the release waits.
     pub(super) fn approved(mut self, o: &Observed<'_>, e: &Evaluation, tally: &Tally, wait: Wait) -> Plan {
         self.tallied(e, tally);
-        let (reason, text) = end::grounds(&tally.approvers);
+        let (reason, text) = end::grounds(&tally.approvers, &[]);
         let status = &mut self.status;
         status.state = State::Approved;
         status.release_by = wait.release_by.map(|by| Time(whole_second(by)));

@@ -4,6 +4,7 @@ mod constraints;
 mod deciders;
 mod gate;
 mod properties;
+mod receipts;
 mod scenarios;
 mod targets;
 mod time;

@@ -7,7 +7,7 @@ use crate::lifecycle::tests::gate::gated;
 const THREE: i64 = 4_400;
 
 /// A window from 13:00 to 15:00 every day, which carol may pass.
-fn lunch() -> Value {
+pub(super) fn lunch() -> Value {
     json!({"name": "lunch", "start": "0 13 * * *", "durationSeconds": 7200, "mayPass": [{"kind": "User", "name": "carol"}]})
 }
 

@@ -120,6 +120,9 @@ pub struct ApprovalRequestStatus {
     /// Whether an approval takes a comment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_comment: bool,
+    /// Since when the target is what it is, where it became another after it was first shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Time>,
     /// Nothing is released before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
@@ -134,6 +137,9 @@ pub struct ApprovalRequestStatus {
     /// When the request expires unless it is approved by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_until: Option<Time>,
+    /// Since when that clock runs, where it is not since creation: what was approved before no longer stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_since: Option<Time>,
     /// When an approval that could not be used expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_by: Option<Time>,

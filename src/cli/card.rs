@@ -307,7 +307,7 @@ fn binding(page: &mut Page, request: &Value) {
     }
     page.line(&format!("{:LABEL$}{} (policy)", "In force", id(request, "/status/policySnapshot")));
     match text(request, "/status/state") {
-        Some("Approved") if text(request, "/status/releaseBy").is_some() => {
+        Some("Approved" | "Pending") if text(request, "/status/releaseBy").is_some() => {
             page.row("Release by", &id(request, "/status/releaseBy"));
         }
         Some("Pending") => page.row("Expires", &id(request, "/status/pendingUntil")),

@@ -161,6 +161,11 @@ impl Evaluation {
         Some(format!("denied by rule {}/{}{reason}", rule.policy, rule.rule.name))
     }
 
+    /// The hash of the target as it would be released.
+    pub(super) fn job_hash(&self) -> Option<String> {
+        self.job.as_ref().map(|job| job.hash.clone())
+    }
+
     /// The digest of what would be shown at a revision; none while there is nothing to bind to.
     pub(super) fn digest_at(&self, o: &Observed<'_>, revision: i64) -> Option<String> {
         if matches!(o.target, Target::None) == self.job.is_some() {

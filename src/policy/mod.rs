@@ -26,7 +26,7 @@ pub use expression::{Environment, Expression, ExpressionError};
 pub use outcome::{Doubt, Failure, JoinedRequirement, JoinedWindow, MAX_APPROVALS, Outcome};
 pub use quorum::{Places, assign};
 pub use satisfiable::shortfall;
-pub use window::{Passable, Window, opening, opening_past};
+pub use window::{Passable, Window, opening, opening_past, release_by, released_at};
 
 #[cfg(test)]
 mod tests;

@@ -180,6 +180,40 @@ expect:
 }
 
 #[test]
+fn a_pass_that_comes_after_the_release_clock_releases_nothing() -> Result<()> {
+    let folder = Folder::new()?;
+    let half = |name: &str, hour: u8, may_pass: &str| {
+        format!("    - {{name: {name}, start: \"0 {hour} * * *\", durationSeconds: 43200, mayPass: [{may_pass}]}}\n")
+    };
+    let rule = |name: &str, window: String| {
+        format!(
+            "  - name: {name}\n    when: {{riskTags: [prod]}}\n    decision: RequireApproval\n    releaseTimeoutSeconds: 600\n    approvals: {{requirements: [{{name: sre, approvers: [{{kind: Group, name: sre}}]}}]}}\n    freezeWindows:\n{window}"
+        )
+    };
+    let carol = "{kind: User, name: carol}";
+    let rules = rule("day", half("day", 6, carol)) + &rule("night", half("night", 18, carol));
+    let head = POLICY.split("  - name").next().context("head")?;
+    folder.write("policy.yaml", &format!("{head}{rules}"))?;
+    let test = |after: u32, released: &str| {
+        format!(
+            "name: passed after {after}\nat: 2026-01-05T08:00:00Z\nnamespace: {{name: payments}}\nrequester: {{username: mallory}}\nrequest: {{riskTags: [prod]}}\nreviews: [{{reviewer: alice, groups: [sre]}}, {{reviewer: carol, after: {after}}}]\nexpect: {{approved: true, released: {released}}}"
+        )
+    };
+    // Alice approves after a minute.
+    for (after, released) in [(659, "2026-01-05T08:10:59Z"), (661, "false")] {
+        folder.test(&test(after, released))?;
+        let (code, out, _) = folder.run(&["."])?;
+        assert_eq!(code, Some(0), "{after}: {out}");
+    }
+    folder.test(&test(661, "now"))?;
+    let (code, out, _) = folder.run(&["."])?;
+    assert_eq!(code, Some(1), "{out}");
+    let expired = "approved, and expired: no window opened or was passed in time (releaseTimeoutSeconds: 600)";
+    assert!(out.contains(expired), "{out}");
+    Ok(())
+}
+
+#[test]
 fn a_policy_that_does_not_compile_fails_every_test_that_does_not_expect_it() -> Result<()> {
     let folder = Folder::new()?;
     folder.write(

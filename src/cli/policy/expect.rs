@@ -1,6 +1,6 @@
 //! Expectations, and what was found instead.
 
-use crate::api::Constraints;
+use crate::api::{Constraints, Decision};
 use crate::cli::policy::fixture::{DecisionHere, Expect, Release, Rules};
 use crate::cli::policy::judge::Judged;
 use crate::lifecycle::missing;
@@ -222,7 +222,7 @@ impl Findings {
 
 /// Whether policy or enough reviewers said no.
 fn denied(judged: &Judged) -> bool {
-    judged.tally.denied || judged.outcome.decision == Some(crate::api::Decision::Deny)
+    judged.tally.denied || judged.outcome.decision == Some(Decision::Deny)
 }
 
 fn same(expected: Release, judged: &Judged) -> bool {
@@ -238,7 +238,11 @@ fn unapproved(judged: &Judged) -> String {
         ([held, ..], _) => held.clone(),
         (_, None) => "no rule matches".into(),
         (_, Some(_)) if denied(judged) => "denied".into(),
-        (_, Some(_)) if judged.approved_at.is_some() => "no window opens within a year".into(),
+        (_, Some(Decision::Allow)) if judged.approved_at.is_some() => "no window opens within a year".into(),
+        (_, Some(_)) if judged.approved_at.is_some() => {
+            let seconds = judged.outcome.release_timeout_seconds;
+            format!("approved, and expired: no window opened or was passed in time (releaseTimeoutSeconds: {seconds})")
+        }
         _ if judged.tally.approved_at.is_some() => "approved after it had expired".into(),
         _ => missing(&judged.tally),
     }

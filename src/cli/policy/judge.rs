@@ -7,8 +7,8 @@ use crate::cli::policy::fixture::{Release, ReviewHere};
 use crate::cli::policy::stage::{Staged, with_own_groups};
 use crate::lifecycle::{barred, excluded};
 use crate::policy::{
-    DerivedTag, JoinedWindow, MAX_APPROVALS, Outcome, Passable, PolicySet, PolicyTrace, evaluate, explain,
-    opening_past, shortfall,
+    DerivedTag, JoinedWindow, MAX_APPROVALS, Outcome, Passable, PolicySet, PolicyTrace, evaluate, explain, released_at,
+    shortfall,
 };
 use crate::review::{CountedReview, Tally, Terms, covers, fold};
 use jiff::{SignedDuration, Timestamp};
@@ -111,7 +111,8 @@ fn approved_at(outcome: &Outcome, tally: &Tally, held: &[String], asked: Timesta
     }
 }
 
-/// When it is released: the first time that no window holds it any more, once it is approved and its delay is over.
+/// When it is released: the first time that no window holds it any more, once it is approved and its delay is over, unless
+/// the clock of an approval runs out first.
 fn released(
     outcome: &Outcome,
     reviews: &[CountedReview],
@@ -123,7 +124,8 @@ fn released(
     let from = approved.max(later(asked, outcome.not_before_seconds.unwrap_or(0)));
     let windows: Vec<Passable<'_>> =
         outcome.windows.iter().map(|window| (window.compiled(), passed_at(window, reviews, tally))).collect();
-    match opening_past(&windows, from) {
+    let timeout = (outcome.decision != Some(Decision::Allow)).then_some(outcome.release_timeout_seconds);
+    match released_at(&windows, from, timeout) {
         None => Release::Never,
         Some(at) if at == approved => Release::Now,
         Some(at) => Release::At(at),

@@ -1,5 +1,6 @@
 //! The whole life of a request without a cluster: a small world that plans are applied to, step by step.
 
+mod clocks;
 mod constraints;
 mod deciders;
 mod gate;

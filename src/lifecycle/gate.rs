@@ -9,10 +9,10 @@ use crate::lifecycle::claims::default_requested_by;
 use crate::lifecycle::evaluate::{beyond_release, derived_tags};
 use crate::lifecycle::plan::Deletion;
 use crate::lifecycle::{
-    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, obstacles, resources,
-    target_patch,
+    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, message, obstacles,
+    resources, target_patch,
 };
-use crate::policy::{Facts, Outcome, PolicySet, evaluate};
+use crate::policy::{Facts, JoinedWindow, Outcome, PolicySet, evaluate, opening};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -47,6 +47,8 @@ pub struct Held<'a> {
     pub waiting: usize,
     /// Whether every watch has spoken lately. Nothing is started on old news.
     pub fresh: bool,
+    /// Why the API server refused to start it last time, if it did.
+    pub refused: Option<&'a str>,
     /// Signs receipts, and makes names that nobody can take first.
     pub key: &'a Keyring,
     /// The time.
@@ -122,11 +124,8 @@ fn hold(o: &Held<'_>) -> Plan {
     }
     let outcome = outcome(o);
     if o.waiting >= MOST_WAITING && on_denied(&outcome, target) == OnDenied::Delete {
-        let text = format!(
-            "{} is deleted: {} Jobs of its CronJob wait for approval already; decide on them, or suspend the CronJob",
-            target.noun(),
-            o.waiting
-        );
+        let text =
+            format!("{} is deleted: {} Jobs of its CronJob {}", target.noun(), o.waiting, await_what(o, &outcome));
         return Plan { steps: vec![delete(target)], next: None, note: Some(warning("TooManyWaiting", text)) };
     }
     if allowed(o, &outcome) {
@@ -138,11 +137,39 @@ fn hold(o: &Held<'_>) -> Plan {
         if !o.target.noticed && o.now < by {
             return Plan::until(by);
         }
+        if let Some(refused) = o.refused {
+            let text = format!(
+                "policy allows {}, and the API server refused to start it ({refused}); its request tells how that goes on",
+                target.noun()
+            );
+            return Plan { note: Some(warning("ReleaseRefused", text)), ..ask(o) };
+        }
         if let Some(plan) = start(o, &outcome) {
             return plan;
         }
     }
     ask(o)
+}
+
+/// What the older Jobs of a CronJob wait for, as far as this one shows it, and what helps.
+fn await_what(o: &Held<'_>, outcome: &Outcome) -> String {
+    let holding: Vec<_> = outcome.windows.iter().filter(|w| w.compiled().holds_until(o.now).is_some()).collect();
+    let windows: Vec<_> = outcome.windows.iter().map(JoinedWindow::compiled).collect();
+    let open = opening(&windows, o.now).map_or("longer than a year".into(), |open| format!("until {open}"));
+    let frozen = format!("{open}: {}", message::windows(&holding));
+    let requests = format!("see kubectl get apr -n {}", o.target.namespace);
+    match (outcome.decision, holding.is_empty()) {
+        (Some(Decision::Allow), false) => {
+            format!("are allowed and wait already, {frozen}; suspend the CronJob meanwhile, or let it start less often")
+        }
+        (Some(Decision::RequireApproval), true) => {
+            "wait for approval already; decide on them, or suspend the CronJob".into()
+        }
+        (Some(Decision::RequireApproval), false) => format!(
+            "wait already; decide on them ({requests}), or suspend the CronJob; what is approved waits {frozen}"
+        ),
+        (_, _) => format!("are held already; their requests say what for ({requests}); suspend the CronJob meanwhile"),
+    }
 }
 
 /// What policy says of it, without any request.

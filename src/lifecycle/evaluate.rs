@@ -4,8 +4,10 @@ use crate::api::status::{JobBounds, ScopeEntry, TagSource};
 use crate::api::{BoundInput, Constraints, SelfApproval, Subject, TargetKind, TargetRef, policy::Decision};
 use crate::binding::{BoundJob, InputState, Shown, Snapshot, bound, digest, job_hash};
 use crate::lifecycle::plan::{Observed, Target, asked_for};
-use crate::lifecycle::{Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, obstacles, target_patch};
-use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, classify, evaluate, shortfall};
+use crate::lifecycle::{
+    Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, obstacles, target_patch, unsatisfiable,
+};
+use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, classify, evaluate};
 use crate::risk::Work;
 use std::collections::BTreeSet;
 
@@ -118,15 +120,8 @@ impl Evaluation {
             let text = format!("policy {} {}, so nothing is approved: {}", doubt.policy, doubt.what, doubt.error);
             return Some(problem("PolicyNotReady", text));
         }
-        if self.outcome.approvals_required() > crate::policy::MAX_APPROVALS {
-            let n = self.outcome.approvals_required();
-            let text = format!("the matching rules ask for {n} approvals together; at most 64 can be recorded");
-            return Some(problem("Unsatisfiable", text));
-        }
-        if let Some(short) = shortfall(&self.outcome.requirements, &|person| self.barred(o, person)) {
-            let text =
-                format!("nobody can approve this: {short}; ask the platform team, or have another create and ask");
-            return Some(problem("Unsatisfiable", text));
+        if let Some((reason, text)) = unsatisfiable(&self.outcome, &|person| self.barred(o, person)) {
+            return Some(problem(reason, text));
         }
         if !matches!(o.target, Target::Missing) && self.digest_at(o, 1).is_none() {
             return Some(problem("Unbindable", "what would be shown cannot be hashed; create the request anew".into()));
@@ -151,7 +146,7 @@ impl Evaluation {
     fn barred(&self, o: &Observed<'_>, person: &Subject) -> bool {
         let parties = self.job.as_ref().map_or(&[][..], |job| &job.parties);
         let requester = o.request.spec.requester.as_ref().map_or("", |r| &r.username);
-        barred(person, &self.outcome, &self.excluded, requester, parties)
+        barred(person, self.outcome.self_approval, &self.excluded, requester, parties)
     }
 
     /// Why policy denies the request, if it does.
@@ -183,10 +178,16 @@ impl Evaluation {
 }
 
 /// Whether that person does not count: is excluded, or asked for it or has a part in it where self-approval is forbidden.
-pub fn barred(person: &Subject, outcome: &Outcome, excluded: &[String], requester: &str, parties: &[String]) -> bool {
+pub fn barred(
+    person: &Subject,
+    self_approval: SelfApproval,
+    excluded: &[String],
+    requester: &str,
+    parties: &[String],
+) -> bool {
     let is = |username: &str| person.covers(username, &[]);
     let own = || is(requester) || parties.iter().any(|party| is(party));
-    excluded.iter().any(|name| is(name)) || (outcome.self_approval == SelfApproval::Forbid && own())
+    excluded.iter().any(|name| is(name)) || (self_approval == SelfApproval::Forbid && own())
 }
 
 /// Risk tags from what will run, and where.

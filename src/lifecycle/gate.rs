@@ -5,7 +5,6 @@ use crate::api::{State, TargetKind, names};
 use crate::binding::{
     BoundJob, InputRef, InputState, Keyring, Receipt, ReceiptJob, Shown, Snapshot, bound, digest, job_hash, sha256,
 };
-use crate::lifecycle::claims::default_requested_by;
 use crate::lifecycle::evaluate::{beyond_release, derived_tags};
 use crate::lifecycle::plan::Deletion;
 use crate::lifecycle::{
@@ -148,7 +147,7 @@ fn hold(o: &Held<'_>) -> Plan {
 /// What policy says of it, without any request.
 fn outcome(o: &Held<'_>) -> Outcome {
     let claims = &o.target.marks.claims;
-    let requested_by = requested_by(o.target);
+    let requested_by = o.target.marks.requested_by(o.target.kind, &o.target.name);
     evaluate(
         o.policies,
         &Facts {
@@ -234,7 +233,7 @@ fn ask(o: &Held<'_>) -> Plan {
     let mut spec = json!({
         "runID": target.uid,
         "stepID": target.name.chars().take(LONGEST_STEP).collect::<String>(),
-        "requestedBy": requested_by(target),
+        "requestedBy": target.marks.requested_by(target.kind, &target.name),
         "reason": reason,
         "target": {"apiVersion": api_version, "kind": kind, "name": target.name, "uid": target.uid},
         "requester": creator,
@@ -264,14 +263,6 @@ fn request_name(target: &TargetFacts, key: &Keyring) -> String {
     let suffix: String = hash.trim_start_matches("sha256:").chars().take(10).collect();
     let name: String = target.name.chars().take(200).collect();
     format!("{}-{suffix}", name.trim_end_matches(['.', '-']))
-}
-
-fn requested_by(target: &TargetFacts) -> String {
-    let marks = &target.marks;
-    marks.claims.requested_by.clone().unwrap_or_else(|| match &marks.cron_job {
-        Some((_, name)) => format!("cronjob/{name}"),
-        None => default_requested_by(target.kind.as_str(), &target.name),
-    })
 }
 
 /// Its request ended without approval. A CronJob that forbids concurrent Jobs never runs again while this one is there, so

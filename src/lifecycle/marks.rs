@@ -1,8 +1,8 @@
 //! What stands on a gated Job or Pod: who made it, as admission stamped it, and what they say of it.
 
-use crate::api::{Requester, names};
+use crate::api::{Requester, TargetKind, names};
 use crate::binding::{InputRef, images_without_digest, references, unheld};
-use crate::lifecycle::claims::{BadClaim, Claims};
+use crate::lifecycle::claims::{BadClaim, Claims, default_requested_by};
 use kube::core::DynamicObject;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +87,15 @@ impl Marks {
                 .zip(get(names::OVERRIDDEN_BY))
                 .map(|(reason, by)| Override { by, reason }),
         }
+    }
+
+    /// `requestedBy` of the gate's own request for what carries these marks: what its creator claims; else the CronJob that
+    /// made it, or itself.
+    pub fn requested_by(&self, kind: TargetKind, name: &str) -> String {
+        self.claims.requested_by.clone().unwrap_or_else(|| match &self.cron_job {
+            Some((_, cron_job)) => default_requested_by("cronjob", cron_job),
+            None => default_requested_by(kind.as_str(), name),
+        })
     }
 
     /// Everyone who has a part in what runs: its creator, the authors of its CronJob, and the service account that it runs

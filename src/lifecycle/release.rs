@@ -4,7 +4,7 @@
 use crate::api::{Reviewer, Subject};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::plan::{GRACE, Observed, Plan, Target, seconds};
-use crate::lifecycle::{end, message, resources, status};
+use crate::lifecycle::{end, message, never_opens, resources, status};
 use crate::policy::{JoinedWindow, Window, opening, opening_past};
 use crate::review::{Tally, covers};
 use jiff::{SignedDuration, Timestamp};
@@ -70,17 +70,8 @@ pub(super) fn obstacle(o: &Observed<'_>, e: &Evaluation) -> Option<Problem> {
     {
         return problem("ConstraintNotEnforceable", text);
     }
-    let lasting: Vec<_> = e.outcome.windows.iter().filter(|w| w.window().may_pass.is_empty()).collect();
     let from = not_before(o, e).map_or(o.now, |t| t.max(o.now));
-    let windows: Vec<&Window> = lasting.iter().map(|window| window.compiled()).collect();
-    if opening(&windows, from).is_none() {
-        let text = format!(
-            "no time within a year is free of the freeze windows of the matching rules, so that nothing could be released: {}; shorten one of them, or say who may pass it (mayPass)",
-            message::windows(&lasting)
-        );
-        return problem("NeverOpens", text);
-    }
-    None
+    never_opens(&e.outcome, from).and_then(|(reason, text)| problem(reason, text))
 }
 
 /// Releases what is approved (at that time) or allowed (then without a release deadline), or waits until it may.

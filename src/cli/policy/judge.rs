@@ -62,7 +62,8 @@ pub fn judge(policies: &PolicySet, world: &World, staged: &Staged, reviews: &[Re
             digest: DIGEST,
         },
     );
-    let held = held(&outcome, &|person| barred(person, &outcome, &excluded, &case.requester.username, &own));
+    let held =
+        held(&outcome, &|person| barred(person, outcome.self_approval, &excluded, &case.requester.username, &own));
     let approved_at = approved_at(&outcome, &tally, &held, case.asked);
     let released = released(&outcome, &reviews, &tally, approved_at, case.asked);
     let constraints = outcome.constraints.tightest(&staged.offered);

@@ -1,6 +1,7 @@
 //! One request as policy sees it, put together from stored objects by the functions that the operator runs.
 
 use crate::api::{Requester, TargetKind};
+use crate::binding::images_without_digest;
 use crate::lifecycle::{HeldWork, Marks, RequestFacts};
 use crate::policy::{DerivedTag, Facts, PolicySet, classify};
 use crate::risk::{Grants, NetworkPolicies, RbacKind, Work};
@@ -41,6 +42,8 @@ pub struct CaseTarget {
     pub work: Arc<HeldWork>,
     /// Whose it is.
     pub marks: Marks,
+    /// Images that are not named by digest.
+    pub unpinned: Vec<String>,
 }
 
 /// What stands around all Jobs and Pods of a cluster.
@@ -60,7 +63,11 @@ impl CaseTarget {
             TargetKind::Job => spec.and_then(|spec| spec.pointer("/template/spec")),
             TargetKind::Pod => spec,
         };
-        Self { work: HeldWork::stored(kind, object), marks: Marks::read(object, pod) }
+        Self {
+            work: HeldWork::stored(kind, object),
+            marks: Marks::read(object, pod),
+            unpinned: pod.map(images_without_digest).unwrap_or_default(),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod judged;
 mod looked_at;
+mod mutants;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -21,6 +22,12 @@ fn examples() -> PathBuf {
 struct Line {
     #[command(flatten)]
     args: TestArgs,
+}
+
+/// Whether all tests of a file pass; a file that cannot be used is an error.
+fn runs(path: &Path) -> Result<bool> {
+    let line = Line::parse_from(["test", path.to_str().context("path")?]);
+    Ok(TestRun::of(&line.args)?.passed())
 }
 
 #[test]

@@ -153,3 +153,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn tags_suffice_without_expressions_and_with_the_same_classifiers() {
+    let of = |spec: Value| set(&[("p".into(), spec)]);
+    let rules = json!([by("sre", json!({}))]);
+    let plain = || of(json!({"rules": rules}));
+    let derives = |tag: &str| of(json!({"classifiers": [{"tag": tag, "when": {"usesSecrets": true}}], "rules": rules}));
+    let asks = || of(json!({"rules": [by("sre", json!({"unless": {"expression": "object == null"}}))]}));
+    let elsewhere = |mut spec: Value| {
+        spec["match"] = json!({"namespaceSelector": {"matchLabels": {"env": "dev"}}});
+        of(spec)
+    };
+    let prod = BTreeMap::from([("env".to_string(), "prod".to_string())]);
+    let suffice = |before: PolicySet, after: PolicySet| tags_suffice(&before, &after, &prod);
+    assert!(suffice(plain(), plain()) && suffice(derives("a"), derives("a")) && suffice(plain(), PolicySet::default()));
+    assert!(!suffice(plain(), derives("a")) && !suffice(derives("a"), plain()) && !suffice(derives("a"), derives("b")));
+    assert!(!suffice(asks(), plain()) && !suffice(plain(), asks()));
+    let away = json!({"classifiers": [{"tag": "a", "when": {"usesSecrets": true}}], "rules": rules});
+    assert!(suffice(plain(), elsewhere(away)));
+}

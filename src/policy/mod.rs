@@ -18,7 +18,7 @@ mod validate;
 mod window;
 
 pub use classify::classify;
-pub use compare::{Difference, compare, decision_name, weaker};
+pub use compare::{Difference, compare, decision_name, tags_suffice, weaker};
 pub use compile::{BrokenPolicy, CompiledPolicy, CompiledRule, PolicyError, PolicySet, compile};
 pub use evaluate::{DerivedTag, Facts, evaluate};
 pub use explain::{PolicyTrace, RuleTrace, Standing, explain};

@@ -4,15 +4,18 @@
 //! `COUNTERSIGN_UPDATE=1 cargo test --test generated` writes the CRDs anew.
 
 use anyhow::{Context, Result, bail, ensure};
-use countersign::api::{ApprovalPolicy, crd, names};
+use countersign::api::policy::Decision;
+use countersign::api::{ApprovalPolicy, Requester, crd, names};
 use countersign::cli::compact;
-use countersign::policy::compile;
+use countersign::policy::{CompiledPolicy, Facts, PolicySet, compile, evaluate};
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const UPDATE: &str = "COUNTERSIGN_UPDATE";
 
@@ -197,10 +200,72 @@ fn every_test_that_a_document_names_is_there() -> Result<()> {
     Ok(())
 }
 
+/// Every field below a schema, by its own name.
+fn fields(schema: &Value, found: &mut BTreeSet<String>) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        found.insert(name.clone());
+        fields(property, found);
+    }
+    for part in ["items", "additionalProperties"].into_iter().filter(|part| schema[*part].is_object()) {
+        fields(&schema[part], found);
+    }
+}
+
+#[test]
+fn every_field_of_a_policy_is_in_the_docs() -> Result<()> {
+    let crd = crd::all().into_iter().find(|crd| crd.spec.names.kind == "ApprovalPolicy").context("the CRD")?;
+    let crd = serde_json::to_value(crd)?;
+    let mut found = BTreeSet::new();
+    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").context("the schema")?;
+    fields(schema, &mut found);
+    ensure!(found.len() >= 45, "only {} fields were found", found.len());
+    // Whole words in code, not in prose: `name` is in that everywhere.
+    let page = read("docs/policies.md")?;
+    let (_, reference) = page.split_once("\n## Every field\n").context("the reference")?;
+    let (reference, _) = reference.split_once("\n## ").context("what follows the reference")?;
+    let code = reference.split('`').skip(1).step_by(2);
+    let words: BTreeSet<&str> = code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric())).collect();
+    let missing: Vec<_> = found.iter().filter(|field| !words.contains(field.as_str())).collect();
+    ensure!(missing.is_empty(), "docs/policies.md, Every field: {missing:?} are missing");
+    Ok(())
+}
+
 /// The YAML of every fenced block in a page that holds a policy.
 fn policies_in(page: &str) -> Vec<&str> {
     let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("\n```").next());
     blocks.filter(|block| block.contains("kind: ApprovalPolicy")).collect()
+}
+
+/// Whether a policy by itself lets through what somebody asks who is nobody, about a deletion without a Job.
+fn allows_everybody(policy: CompiledPolicy) -> bool {
+    let policies = PolicySet { ready: vec![Arc::new(policy)], broken: vec![] };
+    let requester = Requester { username: "mallory".into(), uid: None, groups: vec!["system:authenticated".into()] };
+    [vec![], vec![("env", "prod")]].into_iter().any(|labels| {
+        let labels = labels.into_iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        let facts = Facts {
+            requested_by: "workflow.cleanup",
+            declared_tags: &["prod".into(), "delete".into()],
+            claims: &Value::Null,
+            derived_tags: &[],
+            requester: &requester,
+            namespace: "payments",
+            namespace_labels: &labels,
+            object: None,
+            asked: Timestamp::UNIX_EPOCH,
+        };
+        evaluate(&policies, &facts).decision == Some(Decision::Allow)
+    })
+}
+
+#[test]
+fn a_policy_that_allows_everybody_is_found_out() -> Result<()> {
+    let of = |rule: Value| -> Result<bool> {
+        let spec = serde_json::json!({"rules": [rule]});
+        compile("p", &spec, None).map(allows_everybody).map_err(|broken| anyhow::anyhow!("{}", broken.error))
+    };
+    assert!(of(serde_json::json!({"name": "everything-else", "decision": "Allow"}))?);
+    assert!(!of(serde_json::json!({"name": "some", "when": {"riskTags": ["read-only"]}, "decision": "Allow"}))?);
+    Ok(())
 }
 
 #[test]
@@ -212,8 +277,9 @@ fn every_policy_in_the_docs_compiles() -> Result<()> {
         for block in policies_in(&page) {
             let policy: Value = serde_yaml::from_str(block).with_context(|| path.display().to_string())?;
             let name = policy["metadata"]["name"].as_str().context("a policy without a name")?;
-            if let Err(broken) = compile(name, &policy["spec"], None) {
-                bail!("{}: {name}: {}", path.display(), broken.error);
+            match compile(name, &policy["spec"], Some("policy-editor")) {
+                Ok(compiled) => ensure!(!allows_everybody(compiled), "{}: {name} allows everybody", path.display()),
+                Err(broken) => bail!("{}: {name}: {}", path.display(), broken.error),
             }
             found += 1;
         }

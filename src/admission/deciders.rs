@@ -6,7 +6,9 @@ use crate::admission::{Caller, Refusal};
 use crate::api::names;
 use crate::binding::sha256;
 use futures::future::{BoxFuture, join_all};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
+};
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
@@ -36,6 +38,9 @@ pub enum Unanswered {
     /// It came back without a verdict.
     #[error("a SubjectAccessReview came back without a status")]
     Empty,
+    /// The authorizer itself failed.
+    #[error("a SubjectAccessReview came back with an error: {0}")]
+    Troubled(String),
 }
 
 /// Who says whether somebody holds the verb `approve` on a policy.
@@ -52,12 +57,19 @@ impl Authorizer for AccessReviews {
         Box::pin(async move {
             let api: Api<SubjectAccessReview> = Api::all(self.0.clone());
             let status = api.create(&PostParams::default(), &question(caller, policy)).await?.status;
-            let status = status.ok_or(Unanswered::Empty)?;
-            if let Some(error) = status.evaluation_error.filter(|_| !status.allowed) {
-                tracing::warn!(policy, error, "the authorizer met an error and did not grant to approve");
-            }
-            Ok(status.allowed && status.denied != Some(true))
+            answer(status.ok_or(Unanswered::Empty)?)
         })
+    }
+}
+
+/// What was said. Not to allow something while it met an error is no refusal: with the error gone, it might be allowed.
+fn answer(status: SubjectAccessReviewStatus) -> Result<bool, Unanswered> {
+    if status.denied == Some(true) {
+        return Ok(false);
+    }
+    match status.evaluation_error.filter(|error| !status.allowed && !error.is_empty()) {
+        Some(error) => Err(Unanswered::Troubled(error)),
+        None => Ok(status.allowed),
     }
 }
 

@@ -85,3 +85,22 @@ fn the_question_names_the_verb_the_policy_and_the_whole_identity() {
             "verb": "approve", "group": "countersign.dev", "version": "*", "resource": "approvalpolicies", "name": "production"}})
     );
 }
+
+#[test]
+fn an_authorizer_in_trouble_says_neither_yes_nor_no() {
+    let said = |allowed, denied, error: Option<&str>| {
+        let evaluation_error = error.map(String::from);
+        answer(SubjectAccessReviewStatus { allowed, denied, evaluation_error, reason: None }).ok()
+    };
+    for (allowed, denied, error, expected) in [
+        (true, None, None, Some(true)),
+        (true, None, Some("another authorizer failed"), Some(true)),
+        (true, Some(true), None, Some(false)),
+        (false, None, None, Some(false)),
+        (false, None, Some(""), Some(false)),
+        (false, Some(true), Some("x"), Some(false)),
+        (false, Some(false), Some("the webhook does not answer"), None),
+    ] {
+        assert_eq!(said(allowed, denied, error), expected, "{allowed} {denied:?} {error:?}");
+    }
+}

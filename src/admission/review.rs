@@ -7,11 +7,12 @@ use crate::api::{
     ApprovalRequestStatus, Requester, Review, ReviewDecision, ReviewInput, Reviewer, SelfApproval, State,
 };
 use crate::binding::{UNUSABLE_SEAL, seal, verify_seal};
-use crate::review::{asked, eligible, is_requester, named_groups, named_policies};
+use crate::policy::MAX_APPROVALS;
+use crate::review::{asked, eligible, is_requester, named_groups, named_policies, persons};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Map, Value, json};
 
-/// Most reviews that a request can hold.
+/// Most reviews that a request can hold. Of these, [`MAX_APPROVALS`] may be approvals: there is always room to deny.
 const MOST_REVIEWS: usize = 64;
 
 /// Refuses what comes after the end.
@@ -57,14 +58,11 @@ pub(super) fn seal_review(
     in_time(&status, context)?;
     same_digest(&input, &status, old)?;
     commented(&input, &status)?;
-    may_review(&status, old, context)?;
     let entries = after.get("reviews").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    own_words(entries, old, &input, context)?;
-    if entries.len() >= MOST_REVIEWS {
-        return Err(Refusal::conflict(format!(
-            "this request holds {MOST_REVIEWS} reviews and takes no more; ask anew"
-        )));
-    }
+    let said = own_words(entries, old, context);
+    may_review(&input, &status, &said, old, context)?;
+    says_anew(&input, &said)?;
+    has_room(&input, entries)?;
     let entry = entry(input, &status, old, context)?;
     let append = match after.get("reviews").is_some_and(Value::is_array) {
         true => json!({"op": "add", "path": "/spec/reviews/-", "value": entry}),
@@ -124,27 +122,24 @@ fn commented(input: &ReviewInput, status: &ApprovalRequestStatus) -> Result<(), 
     Ok(())
 }
 
-fn may_review(status: &ApprovalRequestStatus, old: &Value, context: &Context<'_>) -> Result<(), Refusal> {
+/// Whether the caller's word counts. A denial counts from everybody who is asked: who has a part in it is partly what its
+/// creator says, who must not choose who has no veto.
+fn may_review(
+    input: &ReviewInput,
+    status: &ApprovalRequestStatus,
+    said: &[Review],
+    old: &Value,
+    context: &Context<'_>,
+) -> Result<(), Refusal> {
     let caller = context.caller;
-    let requester: Requester =
-        old.pointer("/spec/requester").and_then(|r| serde_json::from_value(r.clone()).ok()).unwrap_or_default();
-    let own = is_requester(&requester, &caller.username, caller.uid.as_deref());
-    if own && status.self_approval != Some(SelfApproval::Allow) {
-        let text = "you asked for this yourself, and its policy forbids self-approval; someone else must decide (to withdraw it, set spec.cancel)";
-        return Err(Refusal::forbidden(text));
+    if input.decision == ReviewDecision::Approve {
+        may_approve(status, old, context)?;
     }
-    let parties = status.target.as_ref().map_or(&[][..], |target| &target.parties);
-    if parties.contains(&caller.username) && status.self_approval != Some(SelfApproval::Allow) {
-        let text = format!(
-            "{} has a part in what would run (its creator, the author of its CronJob, or the account it runs as), and its policy forbids self-approval; someone else must decide",
-            caller.username
-        );
-        return Err(Refusal::forbidden(text));
-    }
-    if status.excluded.contains(&caller.username) {
-        return Err(Refusal::forbidden(excluded(&caller.username, parties.contains(&caller.username))));
-    }
-    if !eligible(status, &reviewer(status, context)) {
+    // Whoever approved may take it back, with or without what made them an approver; the authorizer is not asked for that.
+    let took_part = |r: &Review| r.decision == ReviewDecision::Approve && r.digest == input.digest;
+    let takes_back =
+        input.decision == ReviewDecision::Deny && said.iter().any(|r| took_part(r) && eligible(status, &r.reviewer));
+    if !takes_back && !eligible(status, &reviewer(status, context)) {
         let mut who: Vec<String> = vec![];
         for described in asked(status).flatten().map(crate::api::Subject::describe) {
             if !who.contains(&described) {
@@ -157,13 +152,36 @@ fn may_review(status: &ApprovalRequestStatus, old: &Value, context: &Context<'_>
     Ok(())
 }
 
+/// Refuses an approval by somebody whose approvals do not count.
+fn may_approve(status: &ApprovalRequestStatus, old: &Value, context: &Context<'_>) -> Result<(), Refusal> {
+    let username = &context.caller.username;
+    let requester: Requester =
+        old.pointer("/spec/requester").and_then(|r| serde_json::from_value(r.clone()).ok()).unwrap_or_default();
+    let own = is_requester(&requester, username, context.caller.uid.as_deref());
+    if own && status.self_approval != Some(SelfApproval::Allow) {
+        let text = "you asked for this yourself, and its policy forbids self-approval; someone else must approve (to withdraw it, set spec.cancel)";
+        return Err(Refusal::forbidden(text));
+    }
+    let parties = status.target.as_ref().map_or(&[][..], |target| &target.parties);
+    if parties.contains(username) && status.self_approval != Some(SelfApproval::Allow) {
+        let text = format!(
+            "{username} has a part in what would run (its creator, the author of its CronJob, or the account it runs as), and its policy forbids self-approval; someone else must approve"
+        );
+        return Err(Refusal::forbidden(text));
+    }
+    if status.excluded.contains(username) {
+        return Err(Refusal::forbidden(excluded(username, parties.contains(username))));
+    }
+    Ok(())
+}
+
 /// Why the caller does not count. The status says who, and not for which of the two reasons.
 fn excluded(username: &str, has_part: bool) -> String {
     let did = match has_part {
-        true => "created what would run, or wrote the CronJob that it came from, or last changed the policy",
-        false => "last changed the policy",
+        true => "created what would run, or wrote the CronJob that it came from, or last changed a policy",
+        false => "last changed a policy that applies here",
     };
-    format!("{username} {did}, and the policy excludes whoever did; someone else must decide")
+    format!("{username} {did}, and policy excludes whoever did; someone else must approve")
 }
 
 /// The caller, as the review will name them.
@@ -179,20 +197,38 @@ fn reviewer(status: &ApprovalRequestStatus, context: &Context<'_>) -> Reviewer {
     }
 }
 
-/// What the caller has said before. Only what admission sealed counts as said.
-fn own_words(entries: &[Value], old: &Value, input: &ReviewInput, context: &Context<'_>) -> Result<(), Refusal> {
+/// What the caller has said before, under this name or another. Only what admission sealed counts as said.
+fn own_words(entries: &[Value], old: &Value, context: &Context<'_>) -> Vec<Review> {
     let uid = uid(old);
-    let own = |entry: &&Value| {
-        entry.pointer("/reviewer/username").and_then(Value::as_str) == Some(&context.caller.username)
-            && verify_seal(context.key, uid, entry)
-    };
-    let said: Vec<Review> = entries.iter().filter(own).filter_map(|e| serde_json::from_value(e.clone()).ok()).collect();
+    let sealed = entries.iter().filter(|entry| verify_seal(context.key, uid, entry));
+    let sealed: Vec<Review> = sealed.filter_map(|e| serde_json::from_value(e.clone()).ok()).collect();
+    let caller = context.caller;
+    let me = Reviewer { username: caller.username.clone(), uid: caller.uid.clone(), ..Reviewer::default() };
+    let persons = persons(&sealed.iter().map(|r| &r.reviewer).chain([&me]).collect::<Vec<_>>());
+    let mine = persons.last().copied();
+    sealed.into_iter().zip(persons).filter(|(_, person)| Some(*person) == mine).map(|(review, _)| review).collect()
+}
+
+fn says_anew(input: &ReviewInput, said: &[Review]) -> Result<(), Refusal> {
     if input.decision == ReviewDecision::Approve && said.iter().any(|r| r.decision == ReviewDecision::Deny) {
         let text = "you denied this request, and a denial stands; someone else may approve, or the workflow asks anew";
         return Err(Refusal::conflict(text));
     }
     if said.last().is_some_and(|last| last.decision == input.decision && last.digest == input.digest) {
         return Err(Refusal::conflict(format!("you have said {:?} to this already; it counts once", input.decision)));
+    }
+    Ok(())
+}
+
+fn has_room(input: &ReviewInput, entries: &[Value]) -> Result<(), Refusal> {
+    if entries.len() >= MOST_REVIEWS {
+        let text = format!("this request holds {MOST_REVIEWS} reviews and takes no more; ask anew");
+        return Err(Refusal::conflict(text));
+    }
+    let approvals = entries.iter().filter(|entry| entry["decision"] == "Approve").count() as i64;
+    if input.decision == ReviewDecision::Approve && approvals >= MAX_APPROVALS {
+        let text = format!("this request holds {approvals} approvals and takes no more, only denials; ask anew");
+        return Err(Refusal::conflict(text));
     }
     Ok(())
 }

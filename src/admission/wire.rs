@@ -77,7 +77,7 @@ struct UserInfo {
     #[serde(default, deserialize_with = "nullable")]
     groups: Vec<String>,
     #[serde(default, deserialize_with = "nullable")]
-    extra: BTreeMap<String, Vec<String>>,
+    extra: BTreeMap<String, Option<Vec<String>>>,
 }
 
 /// JSON written in Go says null where it means nothing.
@@ -184,7 +184,7 @@ fn caller(request: &Request) -> Caller {
         username: info.username.clone(),
         uid: Some(info.uid.clone()).filter(|uid| !uid.is_empty()),
         groups: info.groups.clone(),
-        extra: info.extra.clone(),
+        extra: info.extra.iter().map(|(key, values)| (key.clone(), values.clone().unwrap_or_default())).collect(),
     }
 }
 

@@ -22,13 +22,14 @@ pub struct Classifier {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(validation = Rule::new("!has(self.unrestrictedEgress) || self.unrestrictedEgress").message("unrestrictedEgress is true or absent: network reach is advisory, and shows of nothing that it is safe"))]
 pub struct ClassifierWhen {
-    /// Whether a container can see a Secret: in env, envFrom, a volume or a projected volume. Pull secrets do not count.
+    /// Whether a container can see a Secret: in env, envFrom, a volume or a projected volume. Pull secrets do not count. With
+    /// a volume that a CSI driver or flexVolume fills, `false` does not hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses_secrets: Option<bool>,
     /// Whether a container is privileged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
-    /// Whether it shares the network, processes or IPC of its node.
+    /// Whether it shares the network, processes, IPC or ports of its node, or has the node call a host in a probe or hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_access: Option<bool>,
     /// Whether a path of its node is mounted.

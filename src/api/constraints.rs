@@ -6,6 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The most names of limits that one object holds: a rule, a request, or what is in force for one.
+pub const MOST_LIMITS: usize = 32;
+
 /// A bound for the worker to obey, a whole number from 0 to 2^53 - 1 (what JSON carries without loss, RFC 8785).
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
@@ -16,7 +19,8 @@ pub struct Limit(#[schemars(range(min = 0, max = 9007199254740991i64))] pub i64)
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Constraints {
-    /// The longest run time in seconds; becomes the Job's `activeDeadlineSeconds` unless that is shorter already.
+    /// The longest run time in seconds; becomes the Job's `activeDeadlineSeconds` unless that is shorter already. What
+    /// `terminationGracePeriodSeconds` goes beyond 30 comes off it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31536000))]
     pub max_runtime_seconds: Option<i64>,
@@ -36,7 +40,7 @@ pub struct Constraints {
     pub max_memory: Option<Quantity>,
     /// Further bounds by name, for the worker to obey, such as `maxLinesChanged`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = MOST_LIMITS))]
     #[x_kube(validation = Rule::new("self.all(k, size(k) >= 1 && size(k) <= 63)").message("a limit's name has 1 to 63 characters"))]
     pub limits: BTreeMap<String, Limit>,
 }

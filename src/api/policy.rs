@@ -170,7 +170,7 @@ pub struct Approvals {
     /// Whether the requester may approve.
     #[serde(default)]
     pub self_approval: SelfApproval,
-    /// Who does not count, even where self-approval is allowed.
+    /// Whose approval does not count, even where self-approval is allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -183,9 +183,9 @@ pub struct Approvals {
 /// Somebody who does not count as an approver.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Exclude {
-    /// Whoever created the Job or Pod, or wrote the CronJob that it came from.
+    /// Whoever created the Job or Pod, or wrote the CronJob that it came from: known in gated namespaces alone.
     JobCreator,
-    /// Whoever last changed the policy that says so.
+    /// Whoever last changed this policy, or another that has a matching rule.
     PolicyEditor,
 }
 

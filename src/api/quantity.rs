@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::str::FromStr;
 
-/// The form that is taken: no sign, at most 18 digits before the point and 9 behind it.
+/// The form that is taken in policies and requests: no sign, at most 18 digits before the point and 9 behind it. What the API
+/// server stores of Pods has negative exponents as well, and those are read.
 pub const PATTERN: &str = "^[0-9]{1,18}(\\.[0-9]{1,9})?([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?$";
 /// Digits behind the point that are told apart.
 const NANO: u128 = 1_000_000_000;
@@ -83,8 +84,14 @@ fn scale(suffix: &str) -> Option<(u128, u128)> {
         "Pi" => binary(5),
         "Ei" => binary(6),
         _ => {
-            let exponent = suffix.strip_prefix(['e', 'E']).filter(|n| (1..=2).contains(&n.len()))?;
-            decimal(exponent.parse().ok().filter(|n| *n <= 18)?)
+            let exponent = suffix.strip_prefix(['e', 'E'])?;
+            let (negative, digits) = match exponent.strip_prefix('-') {
+                Some(digits) => (true, digits),
+                None => (false, exponent.strip_prefix('+').unwrap_or(exponent)),
+            };
+            let plain = (1..=2).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+            let power = digits.parse().ok().filter(|n| plain && *n <= 18)?;
+            if negative { (1, 10u128.pow(power)) } else { decimal(power) }
         }
     })
 }
@@ -156,6 +163,17 @@ mod tests {
             [("1", "1000m"), ("1000m", "1"), ("1.5Gi", "1536Mi"), ("128e6", "128M"), ("0", "0Ki"), ("1E3", "1k")]
         {
             assert!(!of(a).exceeds(&of(b)) && !of(b).exceeds(&of(a)), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn exponents_have_a_sign_where_kubernetes_stores_one() {
+        for (a, b) in [("1e-1", "100m"), ("100e-3", "0.1"), ("5E-1", "500m"), ("1e+3", "1k"), ("1e-9", "1n")] {
+            assert!(!of(a).exceeds(&of(b)) && !of(b).exceeds(&of(a)), "{a} {b}");
+        }
+        assert!(of("1e-18").exceeds(&of("0")), "rounded up, as the API server does");
+        for text in ["1e--1", "1e-", "1e+-1", "1e-19", "1e-100", "1e-1m"] {
+            assert!(text.parse::<Quantity>().is_err(), "{text:?}");
         }
     }
 

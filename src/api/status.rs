@@ -71,7 +71,8 @@ pub struct ApprovalRequestStatus {
     /// The bounds in force if approved: the tightest of the policy's and the requester's.
     #[serde(default, skip_serializing_if = "Constraints::is_empty")]
     pub constraints: Constraints,
-    /// Of those bounds, the ones that nothing enforces here: the worker is told, and trusted.
+    /// Of those bounds, the ones that nothing enforces here, by name: the worker is told, and trusted. With `(set at release,
+    /// can be changed later)`: outside gated namespaces whoever may change the Job may change them once it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 80)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -120,6 +121,9 @@ pub struct ApprovalRequestStatus {
     /// Whether an approval takes a comment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_comment: bool,
+    /// Since when the target is what it is, where it became another after it was first shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Time>,
     /// Nothing is released before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Time>,
@@ -134,6 +138,9 @@ pub struct ApprovalRequestStatus {
     /// When the request expires unless it is approved by then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_until: Option<Time>,
+    /// Since when that clock runs, where it is not since creation: what was approved before no longer stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_since: Option<Time>,
     /// When an approval that could not be used expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_by: Option<Time>,
@@ -217,7 +224,7 @@ pub struct ScopeEntry {
     pub source: TagSource,
     /// What makes it apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 512))]
     pub detail: Option<String>,
     /// The policy whose classifier derived it; absent where Countersign's own did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Counts the forms of the digest: raised whenever the same facts give another digest than before, so that what an earlier
 /// version bound is bound anew instead of waiting for a change that never comes.
-pub const DIGEST_FORMAT: i64 = 2;
+pub const DIGEST_FORMAT: i64 = 3;
 
 /// The target as it is shown: its hash, and the bounds it will run under.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,9 @@ pub struct Shown<'a> {
     pub requester: &'a Requester,
     /// What it can touch.
     pub scope: &'a [ScopeEntry],
+    /// What stands for all that the service account may do, where the target can act as it: the scope names the widest
+    /// alone. None where it may do nothing.
+    pub rights: Option<&'a str>,
     /// The bounds in force.
     pub constraints: &'a Constraints,
     /// `policySnapshot`.
@@ -71,6 +74,9 @@ pub fn digest(shown: &Shown<'_>) -> Result<String, CanonicalError> {
         "job": shown.job.map(|job| json!({"hash": job.hash, "bounds": job.bounds, "parties": job.parties})),
     });
     // Only where there are any: what reads nothing keeps the digest that it had.
+    if let Some(rights) = shown.rights {
+        document["rights"] = json!(rights);
+    }
     if !shown.inputs.is_empty() {
         document["inputs"] = json!(shown.inputs);
     }

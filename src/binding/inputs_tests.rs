@@ -208,6 +208,7 @@ fn digest_with(inputs: &[BoundInput]) -> String {
         ask: &json!({}),
         requester: &Requester::default(),
         scope: &[],
+        rights: None,
         constraints: &Constraints::default(),
         policy_snapshot: "sha256:00",
         job: Some(BoundJob { hash: "sha256:01", bounds: &bounds, parties: &[] }),

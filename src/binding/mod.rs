@@ -17,7 +17,7 @@ pub use canonical::{CanonicalError, canonical, sha256};
 pub use digest::{BoundJob, DIGEST_FORMAT, Shown, ask, digest};
 pub use inputs::{InputFacts, InputRef, InputState, MAX_INPUTS, bound, references};
 pub use key::{KeyError, Keyring};
-pub use receipt::{Receipt, ReceiptJob, ReceiptRequest};
+pub use receipt::{Pass, Receipt, ReceiptJob, ReceiptRequest};
 pub use seal::{UNUSABLE_SEAL, seal, verify_seal};
 pub use snapshot::Snapshot;
 pub use unheld::{images_without_digest, unheld};

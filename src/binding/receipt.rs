@@ -26,10 +26,30 @@ pub struct Receipt {
     pub policy_snapshot: String,
     /// Who approved; empty where policy allows without approval.
     pub approvers: Vec<String>,
+    /// Who passed which freeze windows; they need not be among those who approved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed: Vec<Pass>,
     /// The bounds in force.
     pub constraints: Constraints,
     /// When the release was decided (RFC 3339).
     pub time: jiff::Timestamp,
+}
+
+/// A freeze window that somebody passed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pass {
+    /// The policy.
+    pub policy: String,
+    /// Its rule.
+    pub rule: String,
+    /// The window's name.
+    pub window: String,
+    /// Who passed it.
+    pub by: String,
+    /// Whether it held at the time of the release.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// The request a receipt speaks of.
@@ -120,6 +140,7 @@ mod tests {
             digest: "sha256:01".into(),
             policy_snapshot: "sha256:02".into(),
             approvers: vec!["alice".into()],
+            passed: vec![],
             constraints: Constraints { max_runtime_seconds: Some(900), ..Default::default() },
             time: jiff::Timestamp::UNIX_EPOCH,
         };
@@ -132,5 +153,19 @@ mod tests {
         spliced["payload"] = serde_json::from_str::<serde_json::Value>(&other).unwrap()["payload"].clone();
         assert_eq!(Receipt::open(&key, &spliced.to_string()), None);
         assert_eq!(Receipt::open(&key, "{}"), None);
+    }
+
+    #[test]
+    fn a_receipt_of_an_older_operator_opens_and_none_names_passes_that_there_were_not() {
+        let key = Keyring::from_seed(&[7; 32]).unwrap();
+        let older = json!({"job": {"uid": "j1", "hash": "sha256:00"}, "digest": "sha256:01", "policySnapshot": "sha256:02",
+            "approvers": ["alice"], "constraints": {}, "time": "2026-01-01T00:00:00Z"});
+        let mut receipt: Receipt = serde_json::from_value(older.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&receipt).unwrap(), older);
+        let pass =
+            json!({"policy": "production", "rule": "prod-write", "window": "weekend", "by": "carol", "held": true});
+        receipt.passed = vec![serde_json::from_value(pass.clone()).unwrap()];
+        let opened = Receipt::open(&key, &receipt.sign(&key).unwrap()).unwrap();
+        assert_eq!(serde_json::to_value(opened).unwrap()["passed"], json!([pass]));
     }
 }

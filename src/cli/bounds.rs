@@ -1,7 +1,7 @@
-//! Checks a request's spec against the bounds of the CRD before a server is asked. The schema that is walked here is the
-//! one the types generate, so the two cannot come apart.
+//! Checks the specs of requests and policies against the bounds of their CRDs before a server is asked. The schemas that are
+//! walked here are those that the types generate, so that they cannot come apart.
 
-use crate::api::{ApprovalRequest, Quantity, quantity};
+use crate::api::{ApprovalPolicy, ApprovalRequest, Quantity, quantity};
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 use std::sync::LazyLock;
@@ -17,7 +17,7 @@ const NOT_ASKED: [(&str, &str); 4] = [
 /// A pattern of the schema, what it means, and the check.
 type Pattern = (&'static str, &'static str, fn(&str) -> bool);
 
-const PATTERNS: [Pattern; 5] = [
+const PATTERNS: [Pattern; 6] = [
     ("^[!-~]+$", "printable ASCII without spaces", |t| t.chars().all(|c| c.is_ascii_graphic())),
     (
         "^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$",
@@ -29,16 +29,27 @@ const PATTERNS: [Pattern; 5] = [
         "lower-case letters, digits, `-` and `.`, with a letter or digit at both ends",
         |t| bounded_by_alphanumerics(t, "-."),
     ),
+    (
+        "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "lower-case letters, digits and `-`, with a letter or digit at both ends",
+        |t| bounded_by_alphanumerics(t, "-"),
+    ),
     ("^https?://", "a link that begins with http:// or https://", |t| {
         t.starts_with("http://") || t.starts_with("https://")
     }),
     (quantity::PATTERN, "a quantity such as 500m, 2 or 1.5Gi", |t| t.parse::<Quantity>().is_ok()),
 ];
 
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let crd = serde_json::to_value(ApprovalRequest::crd()).unwrap_or_default();
+static SCHEMA: LazyLock<Value> = LazyLock::new(spec_of::<ApprovalRequest>);
+static POLICY: LazyLock<Value> = LazyLock::new(spec_of::<ApprovalPolicy>);
+
+/// Where the fields of a policy begin. The CRD of policies says nothing of control characters: they come from Git.
+const IN_POLICY: &str = "spec";
+
+fn spec_of<K: CustomResourceExt>() -> Value {
+    let crd = serde_json::to_value(K::crd()).unwrap_or_default();
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned().unwrap_or_default()
-});
+}
 
 /// What is wrong with a field of the spec.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,6 +68,12 @@ pub fn check(spec: &Map<String, Value>) -> Result<(), Problem> {
         }
     }
     check_object(&SCHEMA, spec, "")
+}
+
+/// Whether an API server with the same CRD would take this policy, as far as names, lengths, numbers and patterns go.
+pub fn check_policy(name: &str, spec: &Map<String, Value>) -> Result<(), Problem> {
+    object_name(name).or_else(|why| problem("metadata.name", why))?;
+    check_object(&POLICY, spec, IN_POLICY)
 }
 
 /// Whether `name` may name an object, or why not (RFC 1123 subdomain).
@@ -99,7 +116,8 @@ fn check_object(schema: &Value, fields: &Map<String, Value>, path: &str) -> Resu
         let property = &schema["properties"][key];
         match (property, &schema["additionalProperties"]) {
             (Value::Null, additional @ Value::Object(_)) => {
-                if !(1..=63).contains(&key.chars().count()) || control_character(key, false).is_some() {
+                let limit = !path.ends_with("matchLabels");
+                if limit && (!(1..=63).contains(&key.chars().count()) || control_character(key, false).is_some()) {
                     return problem(&at(key), "a limit's name has 1 to 63 characters, no control character");
                 }
                 check_value(additional, value, &at(key))?;
@@ -137,7 +155,7 @@ fn check_array(schema: &Value, items: &[Value], path: &str) -> Result<(), Proble
 
 fn check_string(schema: &Value, text: &str, path: &str) -> Result<(), Problem> {
     let lines = path == "reason" || path.ends_with(".text");
-    if let Some(c) = control_character(text, lines) {
+    if let Some(c) = control_character(text, lines).filter(|_| !path.starts_with(IN_POLICY)) {
         return problem(path, format!("contains the control character \\u{{{:x}}}; take it out", u32::from(c)));
     }
     let length = text.chars().count() as u64;
@@ -295,6 +313,8 @@ mod tests {
         let mut found = vec![];
         collect(&SCHEMA, &mut found);
         assert!(found.len() >= 6, "{found:?}");
+        collect(&POLICY, &mut found);
+        assert!(found.len() >= 12, "{found:?}");
         for pattern in found {
             assert!(PATTERNS.iter().any(|(known, ..)| *known == pattern), "{pattern}");
         }
@@ -308,5 +328,33 @@ mod tests {
         for bad in ["", "-a", "a-", "A", "a_b", "a..b", "a.-b", "ä", "a\n", &"a".repeat(254)] {
             assert!(object_name(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_policy_is_held_against_its_own_crd() {
+        let policy = |rule: Value| {
+            let mut whole = json!({"name": "by-sre", "decision": "RequireApproval", "approvals":
+                {"requirements": [{"name": "sre", "approvers": [{"kind": "Group", "name": "sre"}]}]}});
+            whole.as_object_mut().unwrap().extend(rule.as_object().unwrap().clone());
+            json!({"match": {"namespaceSelector": {"matchLabels": {"app.kubernetes.io/part-of-something-long": "x"}}}, "rules": [whole]})
+        };
+        let of = |name: &str, spec: Value| check_policy(name, spec.as_object().unwrap()).map_err(|p| (p.path, p.what));
+        assert_eq!(of("p", policy(json!({"when": {"expression": "true\n&& true"}}))), Ok(()));
+        let many: Vec<_> = (0..33).map(|i| format!("t{i}")).collect();
+        for (rule, path, what) in [
+            (json!({"name": "By SRE"}), "spec.rules[0].name", "must be lower-case letters"),
+            (json!({"reason": "x".repeat(257)}), "spec.rules[0].reason", "257 characters, at most 256"),
+            (json!({"when": {"anyRiskTags": many}}), "spec.rules[0].when.anyRiskTags", "33 entries, at most 32"),
+            (json!({"when": {"riskTags": ["a", "a"]}}), "spec.rules[0].when.riskTags[1]", "twice"),
+            (json!({"pendingTimeoutSeconds": 0}), "spec.rules[0].pendingTimeoutSeconds", "at least 1"),
+            (json!({"unless": null}), "spec.rules[0].unless", "must be a set of fields, not null"),
+            (json!({"decision": "allow"}), "spec.rules[0].decision", "must be Allow or RequireApproval or Deny"),
+        ] {
+            let (at, why) = of("p", policy(rule)).unwrap_err();
+            assert!(at == path && why.contains(what), "{at}: {why}");
+        }
+        assert_eq!(of("Bad Name", policy(json!({}))).unwrap_err().0, "metadata.name");
+        let label = json!({"classifiers": [{"tag": "Foo", "when": {"usesSecrets": true}}], "rules": []});
+        assert_eq!(of("p", label).unwrap_err().0, "spec.classifiers[0].tag");
     }
 }

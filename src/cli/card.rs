@@ -4,6 +4,7 @@
 //! stands apart from what the API server authenticated and the operator found.
 
 use crate::cli::escape::{visible, visible_identifier};
+use crate::lifecycle::COMMENT;
 use serde_json::Value;
 
 /// Columns of a card; digests and the command may go beyond.
@@ -146,7 +147,7 @@ fn policy(page: &mut Page, request: &Value) {
     page.row("Bounds", if constraints.is_empty() { "none" } else { &constraints });
     let trusted: Vec<_> = list(request, "/status/advisory").filter_map(Value::as_str).map(visible_identifier).collect();
     if !trusted.is_empty() {
-        page.row("", &format!("not enforced here, the worker is told: {}", trusted.join(", ")));
+        page.row("", &format!("not enforced here (the worker is told): {}", trusted.join(", ")));
     }
     page.rows("Waits", waits(request));
 }
@@ -265,7 +266,10 @@ fn bounds(request: &Value, job: &Value) -> String {
     let retries = source["backoffLimit"].as_i64().unwrap_or(6);
     let parallelism = source["parallelism"].as_i64().unwrap_or(1);
     let completions = job.pointer("/spec/completions").and_then(Value::as_i64).unwrap_or(1);
-    format!("deadline {deadline}, retries {retries}, pods at a time {parallelism}, completions {completions}")
+    // What comes off the deadline for it has to be seen to be understood.
+    let grace = job.pointer("/spec/template/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let grace = grace.filter(|s| *s > 30).map(|s| format!(" and up to {} to stop", duration(s))).unwrap_or_default();
+    format!("deadline {deadline}{grace}, retries {retries}, pods at a time {parallelism}, completions {completions}")
         .replace("deadline no deadline", "no deadline")
 }
 
@@ -306,7 +310,7 @@ fn binding(page: &mut Page, request: &Value) {
     }
     page.line(&format!("{:LABEL$}{} (policy)", "In force", id(request, "/status/policySnapshot")));
     match text(request, "/status/state") {
-        Some("Approved") if text(request, "/status/releaseBy").is_some() => {
+        Some("Approved" | "Pending") if text(request, "/status/releaseBy").is_some() => {
             page.row("Release by", &id(request, "/status/releaseBy"));
         }
         Some("Pending") => page.row("Expires", &id(request, "/status/pendingUntil")),
@@ -330,7 +334,8 @@ fn binding(page: &mut Page, request: &Value) {
 fn approve_command(request: &Value) -> Option<String> {
     let digest = text(request, "/status/digest")?;
     let (name, namespace) = (text(request, "/metadata/name")?, text(request, "/metadata/namespace")?);
-    let patch = format!(r#"{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"}}}}}}"#);
+    let comment = if request.pointer("/status/requireComment") == Some(&Value::Bool(true)) { COMMENT } else { "" };
+    let patch = format!(r#"{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"{comment}}}}}}}"#);
     Some(visible_identifier(&format!("kubectl patch apr {name} -n {namespace} --type=merge -p '{patch}'")))
 }
 

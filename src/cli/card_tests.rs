@@ -160,7 +160,7 @@ fn what_it_waits_for_and_who_decides_stands_on_it() {
     }
     let card = card(&waiting, None);
     for rows in [
-        "Bounds      at most: retries 2, CPU 500m a container, memory 1Gi a container,\n            maxLinesChanged 500\n            not enforced here, the worker is told: limits.maxLinesChanged\n",
+        "Bounds      at most: retries 2, CPU 500m a container, memory 1Gi a container,\n            maxLinesChanged 500\n            not enforced here (the worker is told): limits.maxLinesChanged\n",
         "Waits       until 2026-01-05T05:00:00Z\n            not before 2026-01-01T10:00:00Z\n            in freeze window weekend of production/prod-write: 0 18 * * FRI\n            (Europe/Berlin) for 216000 s (60 h); Group release-managers may pass\n            it\n",
         "for 216000 s (60 h); nobody may pass it\n            not in freeze window lunch of",
         "for 216000 s (60 h), passed by alice\n",
@@ -169,7 +169,21 @@ fn what_it_waits_for_and_who_decides_stands_on_it() {
     ] {
         assert!(card.contains(rows), "{rows}\n{card}");
     }
+    let command = format!(r#""digest":"{DIGEST}","comment":"<what you checked>"}}}}}}'"#);
+    assert!(card.contains(&command), "{card}");
     assert!(card.contains("Outcome     waiting for 1 more"), "without a release clock it says why it waits: {card}");
+}
+
+#[test]
+fn a_long_time_to_stop_stands_beside_the_deadline() {
+    let mut slow = job();
+    for (grace, shown) in [
+        (30, "deadline 900 s (15 min), retries 0"),
+        (330, "deadline 900 s (15 min) and up to 330 s to stop, retries 0"),
+    ] {
+        slow["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+        assert!(card(&request(), Some(&slow)).contains(shown), "{grace}");
+    }
 }
 
 #[test]

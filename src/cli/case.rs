@@ -1,8 +1,9 @@
 //! One request as policy sees it, put together from stored objects by the functions that the operator runs.
 
-use crate::api::{Requester, TargetKind};
-use crate::lifecycle::{HeldWork, Marks, RequestFacts};
-use crate::policy::{DerivedTag, Facts, PolicySet, classify};
+use crate::api::{Requester, TargetKind, names};
+use crate::binding::images_without_digest;
+use crate::lifecycle::{Gate, HeldWork, Marks, RequestFacts};
+use crate::policy::{DerivedTag, Facts, PolicySet, UNSEEN, classify};
 use crate::risk::{Grants, NetworkPolicies, RbacKind, Work};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
@@ -41,6 +42,8 @@ pub struct CaseTarget {
     pub work: Arc<HeldWork>,
     /// Whose it is.
     pub marks: Marks,
+    /// Images that are not named by digest.
+    pub unpinned: Vec<String>,
 }
 
 /// What stands around all Jobs and Pods of a cluster.
@@ -60,7 +63,11 @@ impl CaseTarget {
             TargetKind::Job => spec.and_then(|spec| spec.pointer("/template/spec")),
             TargetKind::Pod => spec,
         };
-        Self { work: HeldWork::stored(kind, object), marks: Marks::read(object, pod) }
+        Self {
+            work: HeldWork::stored(kind, object),
+            marks: Marks::read(object, pod),
+            unpinned: pod.map(images_without_digest).unwrap_or_default(),
+        }
     }
 }
 
@@ -120,13 +127,50 @@ impl Case {
             requester: &self.requester,
             namespace: &self.namespace,
             namespace_labels: &self.labels,
-            object: self.target.as_ref().map(|target| &target.work.object),
+            object: match &self.target {
+                Some(target) => Some(&target.work.object),
+                None => self.claims.get("target").filter(|target| !target.is_null()).map(|_| UNSEEN),
+            },
             asked: self.asked,
         }
     }
 
     /// Who has a part in what runs.
     pub fn parties(&self) -> Vec<String> {
-        self.target.as_ref().map(|target| target.marks.parties(&self.namespace)).unwrap_or_default()
+        self.target.as_ref().map(|target| target.marks.parties(&self.namespace, self.gate())).unwrap_or_default()
+    }
+
+    /// How far its namespace is gated, for an operator in its default place.
+    pub fn gate(&self) -> Gate {
+        Gate::of(&self.namespace, &self.labels, names::DEFAULT_NAMESPACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_target_that_is_not_there_is_unseen_as_it_is_for_the_operator() {
+        let mut case = Case {
+            namespace: "payments".into(),
+            labels: BTreeMap::new(),
+            requester: Requester::default(),
+            requested_by: String::new(),
+            declared: vec![],
+            claims: json!({"runID": "r"}),
+            target: None,
+            asked: Timestamp::UNIX_EPOCH,
+        };
+        assert_eq!(case.facts(&[]).object, None, "it is to be none");
+        case.claims["target"] = json!({"kind": "Job", "name": "job"});
+        assert_eq!(case.facts(&[]).object, Some(UNSEEN));
+        case.target = Some(CaseTarget {
+            work: Arc::new(HeldWork { object: json!({"kind": "Job"}), ..HeldWork::default() }),
+            marks: Marks::default(),
+            unpinned: vec![],
+        });
+        assert_eq!(case.facts(&[]).object, Some(&json!({"kind": "Job"})));
     }
 }

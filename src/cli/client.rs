@@ -111,7 +111,10 @@ impl Cluster {
         match kind.api(self.client.clone(), namespace).get_opt(name).await {
             Ok(Some(object)) => Ok(Found::There(object)),
             Ok(None) => Ok(Found::Absent),
-            Err(error) => self.refused(error, "get", kind, namespace),
+            Err(error) => {
+                let place = namespace.map_or_else(String::new, |namespace| format!(" in namespace {namespace}"));
+                self.refused(error, &format!("get {} {name}{place}", kind.resource()))
+            }
         }
     }
 
@@ -127,7 +130,7 @@ impl Cluster {
         loop {
             let list = match api.list(&page).await {
                 Ok(list) => list,
-                Err(error) => return self.refused(error, "list", kind, None),
+                Err(error) => return self.refused(error, &format!("list {} cluster-wide", kind.resource())),
             };
             list.items.into_iter().for_each(&mut each);
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -137,19 +140,10 @@ impl Cluster {
         }
     }
 
-    fn refused<T>(
-        &self,
-        error: kube::Error,
-        verb: &str,
-        kind: Served,
-        namespace: Option<&str>,
-    ) -> anyhow::Result<Found<T>> {
+    fn refused<T>(&self, error: kube::Error, what: &str) -> anyhow::Result<Found<T>> {
         match &error {
-            kube::Error::Api(status) if status.code == 403 => {
-                let place = namespace.map_or_else(|| "cluster-wide".into(), |n| format!("in namespace {n}"));
-                Ok(Found::Refused(format!("you may not {verb} {} {place}", kind.resource())))
-            }
-            _ => Err(explained(error, &self.server).context(format!("{verb} {}", kind.resource()))),
+            kube::Error::Api(status) if status.code == 403 => Ok(Found::Refused(format!("you may not {what}"))),
+            _ => Err(explained(error, &self.server).context(what.to_string())),
         }
     }
 }

@@ -278,24 +278,20 @@ impl Controller {
         }
         let Some(observation) = self.index.observe(namespace, name) else { return Ok(()) };
         let fresh = self.is_fresh();
-        let refused = self.troubles().get(key).and_then(|t| t.refused.clone());
+        let refused = self.refused(key);
         let now = Timestamp::now();
         let plan = plan(&observation.observed(&self.key, fresh, refused.as_deref(), now));
         if let Some(next) = plan.next {
             let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
             self.queue.add_after(key.clone(), wait);
         }
-        self.carry_out(&observation.request, plan).await
+        self.carry_out(key, &observation.request, plan).await
     }
 
-    async fn carry_out(&self, request: &crate::lifecycle::RequestFacts, plan: Plan) -> Result<(), Error> {
+    async fn carry_out(&self, key: &Key, request: &crate::lifecycle::RequestFacts, plan: Plan) -> Result<(), Error> {
         for step in &plan.steps {
-            let written = self.writer.step(request, step).await.inspect_err(|error| {
-                if matches!(step, Step::Release(_)) && error.class() == Class::Refused {
-                    let key = Key::Request(request.namespace.clone(), request.name.clone());
-                    self.troubles().entry(key).or_default().refused = Some(error.server_message());
-                }
-            })?;
+            let written = self.writer.step(request, step).await;
+            let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
             self.learn(&written);
         }
         if let Some(note) = plan.note {
@@ -308,13 +304,15 @@ impl Controller {
     async fn target(&self, key: &Key, namespace: &str, kind: TargetKind, name: &str) -> Result<(), Error> {
         let Some(observation) = self.index.observe_held(namespace, kind, name) else { return Ok(()) };
         let fresh = self.is_fresh();
+        let refused = self.refused(key);
         let now = Timestamp::now();
-        let plan = plan_gate(&observation.held(&self.key, fresh, now));
+        let plan = plan_gate(&observation.held(&self.key, fresh, refused.as_deref(), now));
         if let Some(next) = plan.next {
             self.queue.add_after(key.clone(), Duration::try_from(next.duration_since(now)).unwrap_or_default());
         }
         for step in &plan.steps {
-            let written = self.writer.target_step(step).await?;
+            let written = self.writer.target_step(step).await;
+            let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
             self.learn(&written);
         }
         if let Some(note) = plan.note {
@@ -366,6 +364,18 @@ impl Controller {
             _ => warn!(?key, %error, ?wait, "failed, trying again"),
         }
         self.queue.add_after(key.clone(), wait);
+    }
+
+    /// What the API server said to the release last time, if it refused it.
+    fn refused(&self, key: &Key) -> Option<String> {
+        self.troubles().get(key).and_then(|trouble| trouble.refused.clone())
+    }
+
+    /// The next look says so in the open.
+    fn note_refusal(&self, key: &Key, step: &Step, error: &Error) {
+        if matches!(step, Step::Release(_)) && error.class() == Class::Refused {
+            self.troubles().entry(key.clone()).or_default().refused = Some(error.server_message());
+        }
     }
 
     fn forget_trouble(&self, key: &Key) {

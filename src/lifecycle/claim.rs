@@ -1,7 +1,7 @@
 //! One request owns a target's uid.
 
 use crate::api::{Requester, State, TargetKind};
-use crate::lifecycle::{Gate, RequestFacts, TargetFacts};
+use crate::lifecycle::{Gate, Marks, RequestFacts, TargetFacts};
 use jiff::Timestamp;
 
 /// Whose a Job is, as seen by one request.
@@ -56,19 +56,7 @@ impl Contender {
     /// Whether it may speak for the target at all. In a gated namespace the creator of the target decides who does: by
     /// being the one who asks, and by naming the request where it names one. A name alone proves nothing.
     pub fn may_speak_for(&self, target: &TargetFacts, gate: Gate) -> bool {
-        if gate != Gate::Enforce {
-            return true;
-        }
-        let named = target.marks.claims.request.as_ref().is_none_or(|name| *name == self.name);
-        let Some((creator, requester)) = target.marks.creator.as_ref().zip(self.requester.as_ref()) else {
-            return false;
-        };
-        let same_uid = match (&creator.uid, &requester.uid) {
-            (Some(a), Some(b)) => a == b,
-            (None, None) => true,
-            _ => false,
-        };
-        named && same_uid && creator.username == requester.username
+        gate != Gate::Enforce || foreign(&target.marks, Some(&self.name), self.requester.as_ref()).is_none()
     }
 
     /// Whether it is bound to this very target.
@@ -92,7 +80,7 @@ pub fn claim(me: &Contender, job: &TargetFacts, others: &[Contender], gate: Gate
         None => {}
     }
     if !me.may_speak_for(job, gate) {
-        return Claim::Foreign(whose(job));
+        return Claim::Foreign(whose(&job.marks));
     }
     for other in others.iter().filter(|o| o.uid != me.uid && o.bound_to(job)) {
         match other.state {
@@ -115,8 +103,24 @@ pub fn claim(me: &Contender, job: &TargetFacts, others: &[Contender], gate: Gate
     rival.map_or(Claim::Owner, |o| Claim::Taken(format!("request {}", o.name)))
 }
 
-fn whose(target: &TargetFacts) -> String {
-    match (&target.marks.creator, &target.marks.claims.request) {
+/// Whose a target with these marks is in a gated namespace, where it is not this requester's to ask for, or its creator
+/// names another request. `request` is the name of the request, where it has one yet.
+pub fn foreign(marks: &Marks, request: Option<&str>, requester: Option<&Requester>) -> Option<String> {
+    let named = marks.claims.request.as_deref().zip(request).is_none_or(|(named, name)| named == name);
+    let same = |(creator, requester): (&Requester, &Requester)| {
+        let same_uid = match (&creator.uid, &requester.uid) {
+            (Some(a), Some(b)) => a == b,
+            (None, None) => true,
+            _ => false,
+        };
+        same_uid && creator.username == requester.username
+    };
+    let own = named && marks.creator.as_ref().zip(requester).is_some_and(same);
+    (!own).then(|| whose(marks))
+}
+
+fn whose(marks: &Marks) -> String {
+    match (&marks.creator, &marks.claims.request) {
         (None, _) => "nobody was stamped as its creator when it was made".into(),
         (Some(creator), None) => format!("it was created by {}", creator.username),
         (Some(creator), Some(name)) => format!("it was created by {}, who names request {name}", creator.username),

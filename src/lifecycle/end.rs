@@ -1,21 +1,24 @@
 //! The ends of a request: the writes that finish it, in the order that survives a crash between them.
 
-use crate::api::State;
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::status::BoundTarget;
-use crate::binding::{Receipt, ReceiptJob, ReceiptRequest};
+use crate::api::{Requester, RequirementProgress, ReviewDecision, SelfApproval, State};
+use crate::binding::{Pass, Receipt, ReceiptJob, ReceiptRequest};
 use crate::lifecycle::evaluate::Evaluation;
 use crate::lifecycle::plan::{Note, Observed, Plan, Step, Target, close_step};
-use crate::lifecycle::{Override, message, status, target_patch};
-use crate::review::{Tally, covers};
+use crate::lifecycle::{Override, message, release, status, target_patch};
+use crate::policy::{JoinedRequirement, JoinedWindow};
+use crate::review::{CountedReview, Tally, Terms, fold};
 
+/// Reason of a release, or of its wait, that nobody was asked for.
+pub(super) const ALLOWED: &str = "Allowed";
 /// Reason of a release that nobody approved.
 const OVERRIDDEN: &str = "Overridden";
 
 /// Approved (or allowed): start the Job, then say so. Without a Job, saying so is the release.
 pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation, tally: &Tally) -> Plan {
     next.tallied(e, tally);
-    let (reason, text) = grounds(&tally.approvers);
+    let (reason, text) = grounds(&tally.approvers, &passes(o, e, tally));
     let release = release(o, e, tally, next.digest.as_deref());
     if release.is_none() && !matches!(o.target, Target::None) {
         // Without the write that starts the Job nothing was released, so nothing says so.
@@ -27,12 +30,30 @@ pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation,
     Plan { steps, next: None, note: Some(note(State::Released, &text)) }
 }
 
-/// On what grounds a request is released: the reason of its conditions, and a text for a person.
-pub(super) fn grounds(approvers: &[String]) -> (&'static str, String) {
-    match approvers {
-        [] => ("Allowed", "allowed by policy".into()),
+/// On what grounds a request is released: the reason of its conditions, and a text for a person. It names who passed a
+/// window that held.
+pub(super) fn grounds(approvers: &[String], passed: &[Pass]) -> (&'static str, String) {
+    let (reason, text) = match approvers {
+        [] => (ALLOWED, "allowed by policy".into()),
         some => ("Approved", format!("approved by {}", some.join(", "))),
-    }
+    };
+    let held: Vec<_> = passed.iter().filter(|pass| pass.held).collect();
+    (reason, if held.is_empty() { text } else { format!("{text}; {}", message::passed(&held)) })
+}
+
+/// Who passed which freeze window, of those that the status lists.
+fn passes(o: &Observed<'_>, e: &Evaluation, tally: &Tally) -> Vec<Pass> {
+    let pass = |joined: &JoinedWindow| {
+        let window = joined.window();
+        Some(Pass {
+            policy: joined.rule.policy.to_string(),
+            rule: joined.rule.rule.name.clone(),
+            window: window.name.clone(),
+            by: release::passer(&window.may_pass, tally)?.username.clone(),
+            held: joined.compiled().holds_until(o.now).is_some(),
+        })
+    };
+    e.outcome.windows.iter().take(status::MOST_FREEZES).filter_map(pass).collect()
 }
 
 /// The write that starts the Job, where there is one.
@@ -48,6 +69,7 @@ pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: O
         digest: digest.into(),
         policy_snapshot: e.snapshot.as_ref().map(|s| s.hash.clone()).unwrap_or_default(),
         approvers: tally.approvers.clone(),
+        passed: passes(o, e, tally),
         constraints: e.constraints.clone(),
         time: o.now,
     };
@@ -57,34 +79,62 @@ pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: O
 
 /// The Job carries our receipt: it was released, and only the status is missing.
 pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
-    let (reason, text) = grounds(&receipt.approvers);
+    let (reason, text) = grounds(&receipt.approvers, &receipt.passed);
     let mut status = o.request.status.clone();
     status.digest = Some(receipt.digest.clone());
     status.policy_snapshot = Some(receipt.policy_snapshot.clone());
     status.job_hash = Some(receipt.job.hash.clone());
     status.constraints = receipt.constraints.clone();
-    for progress in &mut status.approvals {
-        let fills = |name: &&String| {
-            let review = o.request.reviews.iter().rev().find(|r| r.sealed && r.review.reviewer.username == **name);
-            review.is_some_and(|r| covers(&progress.approvers, &r.review.reviewer))
-        };
-        let by: Vec<_> = receipt.approvers.iter().filter(fills).cloned().collect();
-        progress.approved_by = by;
-    }
+    status.approvals = assigned_before(o, receipt);
     for freeze in &mut status.freezes {
-        let may = |name: &&String| {
-            let review = o.request.reviews.iter().rev().find(|r| r.sealed && r.review.reviewer.username == **name);
-            review.is_some_and(|r| covers(&freeze.window.may_pass, &r.review.reviewer))
+        let this = |pass: &&Pass| {
+            (&pass.policy, &pass.rule, &pass.window) == (&freeze.policy, &freeze.rule, &freeze.window.name)
         };
-        freeze.passed_by = receipt.approvers.iter().find(may).cloned();
+        match receipt.passed.iter().find(this) {
+            Some(pass) => freeze.passed_by = Some(pass.by.clone()),
+            // A receipt of an older operator names nobody: what was found before the release stays.
+            None if receipt.passed.is_empty() => {}
+            None => freeze.passed_by = None,
+        }
     }
-    let (held, required) = status
-        .approvals
-        .iter()
-        .fold((0, 0), |(h, r), p| (h + p.approved_by.len().min(p.required as usize), r + p.required));
+    let required: i64 = status.approvals.iter().map(|p| i64::from(p.required)).sum();
+    let held: usize = status.approvals.iter().map(|p| p.approved_by.len()).sum();
     status.summary.get_or_insert_default().approvals = format!("{held}/{required}");
     let steps = vec![finish(o, status, State::Released, reason, &text)];
     Plan { steps, next: None, note: Some(note(State::Released, &text)) }
+}
+
+/// Who filled which requirement at the release: the words of those whom the receipt names, about what it binds, counted as
+/// they were then. What was said since does not matter.
+fn assigned_before(o: &Observed<'_>, receipt: &Receipt) -> Vec<RequirementProgress> {
+    if receipt.approvers.is_empty() {
+        return vec![];
+    }
+    let status = &o.request.status;
+    let named = |who: &String| receipt.approvers.contains(who) || receipt.passed.iter().any(|pass| pass.by == *who);
+    let counted =
+        |r: &&CountedReview| r.review.decision == ReviewDecision::Approve && named(&r.review.reviewer.username);
+    let reviews: Vec<_> = o.request.reviews.iter().filter(counted).cloned().collect();
+    let requirement = |p: &RequirementProgress| JoinedRequirement {
+        name: p.requirement.clone(),
+        count: p.required,
+        approvers: p.approvers.clone(),
+    };
+    let requirements: Vec<_> = status.approvals.iter().map(requirement).collect();
+    let passers: Vec<_> = status.freezes.iter().flat_map(|f| f.window.may_pass.iter().cloned()).collect();
+    let terms = Terms {
+        requirements: &requirements,
+        passers: &passers,
+        denials: 1,
+        // Whom the receipt names did count.
+        self_approval: SelfApproval::Allow,
+        requester: const { &Requester::NOBODY },
+        parties: &[],
+        excluded: &[],
+        require_comment: status.require_comment,
+        digest: &receipt.digest,
+    };
+    fold(&reviews, &terms).progress
 }
 
 /// Somebody with the verb `override` started the target past the gate: it runs, so whoever waits may go on, and the

@@ -4,13 +4,19 @@ use crate::api::status::{JobBounds, ScopeEntry, TagSource};
 use crate::api::{BoundInput, Constraints, SelfApproval, Subject, TargetKind, TargetRef, policy::Decision};
 use crate::binding::{BoundJob, InputState, Shown, Snapshot, bound, digest, job_hash};
 use crate::lifecycle::plan::{Observed, Target, asked_for};
-use crate::lifecycle::{Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, obstacles, target_patch};
-use crate::policy::{DerivedTag, Facts, Outcome, PolicySet, classify, evaluate, shortfall};
+use crate::lifecycle::{
+    Claim, Gate, Marks, NamespaceFacts, Surroundings, TargetFacts, bounds, obstacles, status, target_patch,
+    unsatisfiable,
+};
+use crate::policy::{DerivedTag, Facts, Failure, Outcome, PolicySet, UNSEEN, classify, evaluate};
 use crate::risk::Work;
 use std::collections::BTreeSet;
 
 /// Most entries of the scope that are shown.
 const MOST_SCOPE: usize = 128;
+
+/// Most failed rules that a message names.
+const MOST_FAILED: usize = 3;
 
 /// Why a request cannot go on for now.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,6 +44,8 @@ pub(super) struct EvaluatedJob {
 pub(super) struct Evaluation {
     pub outcome: Outcome,
     pub scope: Vec<ScopeEntry>,
+    /// What stands for all that its service account may do.
+    pub rights: Option<String>,
     pub constraints: Constraints,
     pub snapshot: Option<Snapshot>,
     pub job: Option<EvaluatedJob>,
@@ -66,28 +74,52 @@ impl Evaluation {
             requester: &requester,
             namespace: &o.request.namespace,
             namespace_labels: &namespace.labels,
-            object: target.map(|target| &target.work.object),
+            object: match &o.target {
+                Target::None => None,
+                Target::Missing => Some(UNSEEN),
+                Target::Found(target, _) => Some(&target.work.object),
+            },
             asked: o.request.created,
         };
         let outcome = evaluate(o.policies, &facts);
         let constraints = outcome.constraints.tightest(&spec.constraints);
         let scope = scope(o, derived);
+        // What an account may do is no matter where the target cannot act as it.
+        let acting = target.is_some_and(|target| target.work.traits.has_token);
+        let rights = o.surroundings.rights.fingerprint.clone().filter(|_| acting);
         let inputs = bound(o.inputs, namespace.gate == Gate::Enforce);
-        let excluded = excluded(&outcome, target.map(|target| &target.marks));
+        let excluded = excluded(&outcome, target.map(|target| &target.marks), namespace.gate);
         let passers = outcome.passers();
-        let mut evaluation =
-            Self { scope, constraints, snapshot: None, job: None, inputs, excluded, passers, problem: None, outcome };
-        evaluation.problem = evaluation.bind(o).err().or_else(|| evaluation.obstacle(o));
+        let mut evaluation = Self {
+            scope,
+            rights,
+            constraints,
+            snapshot: None,
+            job: None,
+            inputs,
+            excluded,
+            passers,
+            problem: None,
+            outcome,
+        };
+        evaluation.problem =
+            evaluation.bind(o, namespace.gate).err().or_else(|| evaluation.obstacle(o, namespace.gate));
         evaluation
     }
 
     /// Hashes outcome and target.
-    fn bind(&mut self, o: &Observed<'_>) -> Result<(), Problem> {
+    fn bind(&mut self, o: &Observed<'_>, gate: Gate) -> Result<(), Problem> {
+        // What policy says of a target that it has not seen is not the last word, whether it denies, allows or is silent.
+        match &o.target {
+            Target::Missing => {
+                let text = missing(&o.request.namespace, o.request.spec.target.as_ref());
+                return Err(problem("TargetMissing", text));
+            }
+            Target::Found(job, claim) if job.work.object == *UNSEEN => check_target(o, job, claim)?,
+            _ => {}
+        }
         if self.outcome.decision.is_none() {
-            return Err(Problem {
-                unbinds: true,
-                ..problem("NoMatchingPolicy", "no policy has a rule for this request; it waits until one does".into())
-            });
+            return Err(Problem { unbinds: true, ..problem("NoMatchingPolicy", unmatched(&self.outcome)) });
         }
         let unbindable = |what: &str, e: String| problem("Unbindable", format!("{what} cannot be hashed: {e}"));
         let snapshot = Snapshot::of(self.outcome.snapshot()).map_err(|e| unbindable("the policy", e.to_string()))?;
@@ -100,14 +132,14 @@ impl Evaluation {
                 uid: job.uid.clone(),
                 hash: job_hash(&job.uid, work).map_err(|e| unbindable("the target", e.to_string()))?,
                 bounds: target_patch::bounded(job, &self.constraints),
-                parties: job.marks.parties(&job.namespace),
+                parties: job.marks.parties(&job.namespace, gate),
             });
         }
         Ok(())
     }
 
     /// What keeps even a bound request from going on.
-    fn obstacle(&self, o: &Observed<'_>) -> Option<Problem> {
+    fn obstacle(&self, o: &Observed<'_>, gate: Gate) -> Option<Problem> {
         if o.request.spec.requester.as_ref().is_none_or(|r| r.username.is_empty()) {
             return Some(problem(
                 "NoRequester",
@@ -115,50 +147,53 @@ impl Evaluation {
             ));
         }
         if let Some(doubt) = self.outcome.doubts.first() {
-            let text = format!("policy {} {}, so nothing is approved: {}", doubt.policy, doubt.what, doubt.error);
-            return Some(problem("PolicyNotReady", text));
+            return Some(problem("PolicyNotReady", doubt.told()));
         }
-        if self.outcome.approvals_required() > crate::policy::MAX_APPROVALS {
-            let n = self.outcome.approvals_required();
-            let text = format!("the matching rules ask for {n} approvals together; at most 64 can be recorded");
-            return Some(problem("Unsatisfiable", text));
+        if let Some((reason, text)) = unsatisfiable(&self.outcome, &|person| self.barred(o, person)) {
+            return Some(problem(reason, text));
         }
-        if let Some(short) = shortfall(&self.outcome.requirements, &|person| self.barred(o, person)) {
-            let text =
-                format!("nobody can approve this: {short}; ask the platform team, or have another create and ask");
-            return Some(problem("Unsatisfiable", text));
+        if let Target::Found(target, _) = &o.target
+            && let Some(text) = creator_unknown(&self.outcome, &target.marks, gate)
+        {
+            return Some(problem("CreatorUnknown", format!("{}: {text}", target.noun())));
         }
-        if !matches!(o.target, Target::Missing) && self.digest_at(o, 1).is_none() {
+        if let Some(text) = bounds::too_many_limits(&self.constraints) {
+            return Some(problem("TooManyLimits", text));
+        }
+        if let Some(text) = status::too_many_windows(&self.outcome) {
+            return Some(problem("TooManyWindows", text));
+        }
+        if self.digest_at(o, 1).is_none() {
             return Some(problem("Unbindable", "what would be shown cannot be hashed; create the request anew".into()));
         }
         // Only there does a guard keep what is locked.
-        let gated = o.namespace.is_some_and(|n| n.gate == Gate::Enforce);
         if let Target::Found(target, _) = &o.target
-            && let Some((reason, text)) = obstacles(&self.outcome, o.inputs, &target.reads.unpinned, gated)
+            && let Some((reason, text)) =
+                obstacles(&self.outcome, o.inputs, &target.reads.unpinned, gate == Gate::Enforce)
         {
             return Some(problem(reason, text));
         }
-        match &o.target {
-            Target::Missing => {
-                let text = missing(&o.request.namespace, o.request.spec.target.as_ref());
-                Some(problem("TargetMissing", text))
-            }
-            _ => None,
-        }
+        None
     }
 
-    /// Whether that person does not count for this request.
+    /// Whether that person's approval does not count for this request.
     fn barred(&self, o: &Observed<'_>, person: &Subject) -> bool {
         let parties = self.job.as_ref().map_or(&[][..], |job| &job.parties);
         let requester = o.request.spec.requester.as_ref().map_or("", |r| &r.username);
-        barred(person, &self.outcome, &self.excluded, requester, parties)
+        barred(person, self.outcome.self_approval, &self.excluded, requester, parties)
     }
 
-    /// Why policy denies the request, if it does.
+    /// Why policy denies the request, if it does, whatever its target turns out to be: a rule that asks for one that has not
+    /// been seen does not match.
     pub(super) fn denial(&self) -> Option<String> {
         let rule = self.outcome.matches.iter().find(|m| m.rule.decision == Decision::Deny)?;
         let reason = rule.rule.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
         Some(format!("denied by rule {}/{}{reason}", rule.policy, rule.rule.name))
+    }
+
+    /// The hash of the target as it would be released.
+    pub(super) fn job_hash(&self) -> Option<String> {
+        self.job.as_ref().map(|job| job.hash.clone())
     }
 
     /// The digest of what would be shown at a revision; none while there is nothing to bind to.
@@ -172,6 +207,7 @@ impl Evaluation {
             ask: &o.request.ask,
             requester: &o.request.requester(),
             scope: &self.scope,
+            rights: self.rights.as_deref(),
             constraints: &self.constraints,
             policy_snapshot: &self.snapshot.as_ref()?.hash,
             job: self.job.as_ref().map(|job| BoundJob { hash: &job.hash, bounds: &job.bounds, parties: &job.parties }),
@@ -182,11 +218,23 @@ impl Evaluation {
     }
 }
 
-/// Whether that person does not count: is excluded, or asked for it or has a part in it where self-approval is forbidden.
-pub fn barred(person: &Subject, outcome: &Outcome, excluded: &[String], requester: &str, parties: &[String]) -> bool {
+/// Why nobody is excluded who should be, if so: the policy bars whoever made the target, and who that is nobody knows.
+pub fn creator_unknown(outcome: &Outcome, target: &Marks, gate: Gate) -> Option<String> {
+    let why = target.unknown_maker(gate).filter(|_| outcome.exclude_creator)?;
+    Some(format!("policy excludes whoever made it, and {why}"))
+}
+
+/// Whether that person's approval does not count: is excluded, or asked for it or has a part in it where self-approval is forbidden.
+pub fn barred(
+    person: &Subject,
+    self_approval: SelfApproval,
+    excluded: &[String],
+    requester: &str,
+    parties: &[String],
+) -> bool {
     let is = |username: &str| person.covers(username, &[]);
     let own = || is(requester) || parties.iter().any(|party| is(party));
-    excluded.iter().any(|name| is(name)) || (outcome.self_approval == SelfApproval::Forbid && own())
+    excluded.iter().any(|name| is(name)) || (self_approval == SelfApproval::Forbid && own())
 }
 
 /// Risk tags from what will run, and where.
@@ -205,12 +253,9 @@ pub(super) fn derived_tags(
 }
 
 /// Who may not approve, whatever is allowed otherwise: editors of policies, and who made the target with these marks. Sorted.
-pub fn excluded(outcome: &Outcome, target: Option<&Marks>) -> Vec<String> {
+pub fn excluded(outcome: &Outcome, target: Option<&Marks>, gate: Gate) -> Vec<String> {
     let mut names: BTreeSet<String> = outcome.editors.iter().map(|editor| editor.to_string()).collect();
-    if let Some(marks) = target.filter(|_| outcome.exclude_creator) {
-        names.extend(marks.creator.iter().map(|creator| creator.username.clone()));
-        names.extend(marks.authors.iter().cloned());
-    }
+    names.extend(target.filter(|_| outcome.exclude_creator).into_iter().flat_map(|marks| marks.makers(gate)));
     names.into_iter().collect()
 }
 
@@ -237,6 +282,19 @@ fn scope(o: &Observed<'_>, derived: Vec<DerivedTag>) -> Vec<ScopeEntry> {
     });
     let unheld = target.into_iter().chain(unread).map(|(word, detail)| entry(word, TagSource::Unheld, Some(detail)));
     declared.chain(derived).chain(unheld).take(MOST_SCOPE).collect()
+}
+
+/// Why nothing covers a request: no rule does, and perhaps some would that failed.
+fn unmatched(outcome: &Outcome) -> String {
+    let text = "no policy has a rule for this request; it waits until one does";
+    let named = |f: &Failure| format!("{}/{} ({})", f.rule.policy, f.rule.rule.name, f.error);
+    let failed: Vec<_> = outcome.failures.iter().take(MOST_FAILED).map(named).collect();
+    let more = outcome.failures.len() - failed.len();
+    match (failed.is_empty(), more) {
+        (true, _) => text.into(),
+        (false, 0) => format!("{text}; rules whose expression failed: {}", failed.join(", ")),
+        (false, more) => format!("{text}; rules whose expression failed: {} and {more} more", failed.join(", ")),
+    }
 }
 
 fn missing(namespace: &str, target: Option<&TargetRef>) -> String {

@@ -5,14 +5,13 @@ use crate::api::{State, TargetKind, names};
 use crate::binding::{
     BoundJob, InputRef, InputState, Keyring, Receipt, ReceiptJob, Shown, Snapshot, bound, digest, job_hash, sha256,
 };
-use crate::lifecycle::claims::default_requested_by;
 use crate::lifecycle::evaluate::{beyond_release, derived_tags};
 use crate::lifecycle::plan::Deletion;
 use crate::lifecycle::{
-    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, obstacles, resources,
+    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, bounds, message, obstacles,
     target_patch,
 };
-use crate::policy::{Facts, Outcome, PolicySet, evaluate};
+use crate::policy::{Facts, JoinedWindow, Outcome, PolicySet, evaluate, opening};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -47,6 +46,8 @@ pub struct Held<'a> {
     pub waiting: usize,
     /// Whether every watch has spoken lately. Nothing is started on old news.
     pub fresh: bool,
+    /// Why the API server refused to start it last time, if it did.
+    pub refused: Option<&'a str>,
     /// Signs receipts, and makes names that nobody can take first.
     pub key: &'a Keyring,
     /// The time.
@@ -122,11 +123,8 @@ fn hold(o: &Held<'_>) -> Plan {
     }
     let outcome = outcome(o);
     if o.waiting >= MOST_WAITING && on_denied(&outcome, target) == OnDenied::Delete {
-        let text = format!(
-            "{} is deleted: {} Jobs of its CronJob wait for approval already; decide on them, or suspend the CronJob",
-            target.noun(),
-            o.waiting
-        );
+        let text =
+            format!("{} is deleted: {} Jobs of its CronJob {}", target.noun(), o.waiting, await_what(o, &outcome));
         return Plan { steps: vec![delete(target)], next: None, note: Some(warning("TooManyWaiting", text)) };
     }
     if allowed(o, &outcome) {
@@ -138,6 +136,13 @@ fn hold(o: &Held<'_>) -> Plan {
         if !o.target.noticed && o.now < by {
             return Plan::until(by);
         }
+        if let Some(refused) = o.refused {
+            let text = format!(
+                "policy allows {}, and the API server refused to start it ({refused}); its request tells how that goes on",
+                target.noun()
+            );
+            return Plan { note: Some(warning("ReleaseRefused", text)), ..ask(o) };
+        }
         if let Some(plan) = start(o, &outcome) {
             return plan;
         }
@@ -145,10 +150,31 @@ fn hold(o: &Held<'_>) -> Plan {
     ask(o)
 }
 
+/// What the older Jobs of a CronJob wait for, as far as this one shows it, and what helps.
+fn await_what(o: &Held<'_>, outcome: &Outcome) -> String {
+    let holding: Vec<_> = outcome.windows.iter().filter(|w| w.compiled().holds_until(o.now).is_some()).collect();
+    let windows: Vec<_> = outcome.windows.iter().map(JoinedWindow::compiled).collect();
+    let open = opening(&windows, o.now).map_or("longer than a year".into(), |open| format!("until {open}"));
+    let frozen = format!("{open}: {}", message::windows(&holding));
+    let requests = format!("see kubectl get apr -n {}", o.target.namespace);
+    match (outcome.decision, holding.is_empty()) {
+        (Some(Decision::Allow), false) => {
+            format!("are allowed and wait already, {frozen}; suspend the CronJob meanwhile, or let it start less often")
+        }
+        (Some(Decision::RequireApproval), true) => {
+            "wait for approval already; decide on them, or suspend the CronJob".into()
+        }
+        (Some(Decision::RequireApproval), false) => format!(
+            "wait already; decide on them ({requests}), or suspend the CronJob; what is approved waits {frozen}"
+        ),
+        (_, _) => format!("are held already; their requests say what for ({requests}); suspend the CronJob meanwhile"),
+    }
+}
+
 /// What policy says of it, without any request.
 fn outcome(o: &Held<'_>) -> Outcome {
     let claims = &o.target.marks.claims;
-    let requested_by = requested_by(o.target);
+    let requested_by = o.target.marks.requested_by(o.target.kind, &o.target.name);
     evaluate(
         o.policies,
         &Facts {
@@ -172,7 +198,8 @@ fn allowed(o: &Held<'_>, outcome: &Outcome) -> bool {
         && o.target.marks.bad_claim.is_none()
         && beyond_release(o.target).is_none()
         && obstacles(outcome, o.inputs, &o.target.reads.unpinned, true).is_none()
-        && resources::unenforceable(o.target, &outcome.constraints, o.cluster).is_none()
+        && bounds::too_many_limits(&outcome.constraints).is_none()
+        && bounds::unenforceable(o.target, &outcome.constraints, o.cluster).is_none()
         && open(o, outcome)
 }
 
@@ -195,6 +222,7 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
         ask: &Value::Null,
         requester: target.marks.creator.as_ref()?,
         scope: &[],
+        rights: None,
         constraints: &outcome.constraints,
         policy_snapshot: &snapshot.hash,
         job: Some(BoundJob { hash: &hash, bounds: &bounds, parties: &[] }),
@@ -208,6 +236,7 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
         digest: digest.clone(),
         policy_snapshot: snapshot.hash.clone(),
         approvers: vec![],
+        passed: vec![],
         constraints: outcome.constraints.clone(),
         time: o.now,
     };
@@ -234,7 +263,7 @@ fn ask(o: &Held<'_>) -> Plan {
     let mut spec = json!({
         "runID": target.uid,
         "stepID": target.name.chars().take(LONGEST_STEP).collect::<String>(),
-        "requestedBy": requested_by(target),
+        "requestedBy": target.marks.requested_by(target.kind, &target.name),
         "reason": reason,
         "target": {"apiVersion": api_version, "kind": kind, "name": target.name, "uid": target.uid},
         "requester": creator,
@@ -264,14 +293,6 @@ fn request_name(target: &TargetFacts, key: &Keyring) -> String {
     let suffix: String = hash.trim_start_matches("sha256:").chars().take(10).collect();
     let name: String = target.name.chars().take(200).collect();
     format!("{}-{suffix}", name.trim_end_matches(['.', '-']))
-}
-
-fn requested_by(target: &TargetFacts) -> String {
-    let marks = &target.marks;
-    marks.claims.requested_by.clone().unwrap_or_else(|| match &marks.cron_job {
-        Some((_, name)) => format!("cronjob/{name}"),
-        None => default_requested_by(target.kind.as_str(), &target.name),
-    })
 }
 
 /// Its request ended without approval. A CronJob that forbids concurrent Jobs never runs again while this one is there, so

@@ -1,8 +1,9 @@
 //! What stands on a gated Job or Pod: who made it, as admission stamped it, and what they say of it.
 
-use crate::api::{Requester, names};
+use crate::api::{Requester, TargetKind, names};
 use crate::binding::{InputRef, images_without_digest, references, unheld};
-use crate::lifecycle::claims::{BadClaim, Claims};
+use crate::lifecycle::Gate;
+use crate::lifecycle::claims::{BadClaim, Claims, default_requested_by};
 use kube::core::DynamicObject;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ const LONGEST_NAME: usize = 512;
 /// Annotations and fields that tell whose a Job or Pod is.
 #[derive(Clone, Debug, Default)]
 pub struct Marks {
-    /// Who created it; none where nobody was stamped.
+    /// Who created it; none where nobody was stamped. See [`Marks::makers`] for where that can be believed.
     pub creator: Option<Requester>,
     /// Who wrote the CronJob it was made from.
     pub authors: Vec<String>,
@@ -89,13 +90,44 @@ impl Marks {
         }
     }
 
-    /// Everyone who has a part in what runs: its creator, the authors of its CronJob, and the service account that it runs
-    /// as. Sorted.
-    pub fn parties(&self, namespace: &str) -> Vec<String> {
-        let mut parties: BTreeSet<String> = self.authors.iter().cloned().collect();
-        parties.extend(self.creator.as_ref().map(|c| c.username.clone()));
+    /// `requestedBy` of the gate's own request for what carries these marks: what its creator claims; else the CronJob that
+    /// made it, or itself.
+    pub fn requested_by(&self, kind: TargetKind, name: &str) -> String {
+        self.claims.requested_by.clone().unwrap_or_else(|| match &self.cron_job {
+            Some((_, cron_job)) => default_requested_by("cronjob", cron_job),
+            None => default_requested_by(kind.as_str(), name),
+        })
+    }
+
+    /// Everyone who has a part in what runs: who made it, and the service account that it runs as. Sorted.
+    pub fn parties(&self, namespace: &str, gate: Gate) -> Vec<String> {
+        let mut parties = self.makers(gate);
         parties.insert(format!("system:serviceaccount:{namespace}:{}", self.service_account));
         parties.into_iter().collect()
+    }
+
+    /// Its creator, and the authors of its CronJob. Only in a gated namespace does admission write and guard these names;
+    /// elsewhere anybody writes there whom they want to keep from approving.
+    pub fn makers(&self, gate: Gate) -> BTreeSet<String> {
+        let creator = self.creator.iter().map(|creator| &creator.username);
+        let makers = creator.chain(&self.authors).filter(|_| gate == Gate::Enforce);
+        makers.cloned().collect()
+    }
+
+    /// Why nobody knows who made it, if so, and what to do.
+    pub fn unknown_maker(&self, gate: Gate) -> Option<&'static str> {
+        let scheduled = || self.creator.as_ref().is_some_and(|c| CRON_JOB_CONTROLLERS.contains(&c.username.as_str()));
+        if gate != Gate::Enforce {
+            return Some(
+                "who that is, is known in a gated namespace alone; gate this one, or have the policy not exclude JobCreator here",
+            );
+        }
+        if self.creator.is_none() {
+            return Some("nobody was stamped as that when it was made; create it anew");
+        }
+        (scheduled() && self.authors.is_empty()).then_some(
+            "its CronJob is older than the gate, and nobody was stamped as its author; change the CronJob's jobTemplate, and have it make another",
+        )
     }
 }
 
@@ -182,7 +214,11 @@ mod tests {
             &object(json!({names::CREATED_BY: "bob", names::AUTHORED_BY: "alice\nbob"})),
             Some(&json!({"serviceAccountName": "deployer"})),
         );
-        assert_eq!(marks.parties("payments"), ["alice", "bob", "system:serviceaccount:payments:deployer"]);
+        let parties = |gate| marks.parties("payments", gate);
+        assert_eq!(parties(Gate::Enforce), ["alice", "bob", "system:serviceaccount:payments:deployer"]);
+        for gate in [Gate::Warn, Gate::Off] {
+            assert_eq!(parties(gate), ["system:serviceaccount:payments:deployer"], "nobody guards the names there");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What `status.message` tells a person.
 
 use crate::api::Subject;
+use crate::binding::Pass;
 use crate::lifecycle::RequestFacts;
 use crate::policy::JoinedWindow;
 use crate::review::Tally;
@@ -27,12 +28,28 @@ pub fn missing(tally: &Tally) -> String {
     if open.is_empty() { "nothing is missing".into() } else { format!("waiting for {}", open.join(", ")) }
 }
 
-/// The command that approves what the digest binds.
-pub fn approve_command(request: &RequestFacts, digest: &str) -> String {
+/// What stands for the comment in a command that approves, where an approval takes one.
+pub const COMMENT: &str = r#","comment":"<what you checked>""#;
+
+/// The command that approves what the digest binds; with a place for a comment where it takes one.
+pub fn approve_command(request: &RequestFacts, digest: &str, require_comment: bool) -> String {
+    let comment = if require_comment { COMMENT } else { "" };
     format!(
-        r#"kubectl patch apr {} -n {} --type=merge -p '{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"}}}}}}'"#,
+        r#"kubectl patch apr {} -n {} --type=merge -p '{{"spec":{{"review":{{"decision":"Approve","digest":"{digest}"{comment}}}}}}}'"#,
         request.name, request.namespace
     )
+}
+
+/// Freeze windows and who passed them: `freeze window weekend of rule prod/prod-write passed by carol`.
+pub fn passed(windows: &[&Pass]) -> String {
+    let one = |pass: &&Pass| {
+        format!("freeze window {} of rule {}/{} passed by {}", pass.window, pass.policy, pass.rule, pass.by)
+    };
+    let mut told: Vec<_> = windows.iter().take(MOST_WINDOWS).map(one).collect();
+    if windows.len() > told.len() {
+        told.push(format!("{} more freeze windows passed", windows.len() - told.len()));
+    }
+    told.join("; ")
 }
 
 /// Freeze windows and who may pass them: `freeze window weekend of rule prod/prod-write holds (sre may pass it)`.

@@ -3,6 +3,7 @@
 //! [`plan`] is a function of what was observed and of the time; it never sees a client. The controller applies what it
 //! returns. Tests and, later, a model checker drive it without a cluster.
 
+mod bounds;
 mod claim;
 pub mod claims;
 mod end;
@@ -12,6 +13,7 @@ mod gate;
 mod inputs;
 mod marks;
 mod message;
+mod obstacle;
 mod plan;
 mod policy;
 mod release;
@@ -20,13 +22,14 @@ mod status;
 mod target;
 mod target_patch;
 
-pub use claim::{Claim, Contender, claim};
-pub use evaluate::{barred, excluded};
+pub use claim::{Claim, Contender, claim, foreign};
+pub use evaluate::{barred, creator_unknown, excluded};
 pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surroundings, version};
 pub use gate::{Held, MOST_WAITING, plan_gate};
 pub use inputs::obstacles;
 pub use marks::{Marks, Override, Reads};
-pub use message::missing;
+pub use message::{COMMENT, missing};
+pub use obstacle::{never_opens, unsatisfiable};
 pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
 pub use policy::{PolicyFacts, plan_policy};
 pub use target::{HeldWork, TargetFacts, traits};

@@ -231,7 +231,7 @@ fn decide(o: &Observed<'_>) -> Plan {
         return proceed(o, evaluation, Binding::Kept);
     }
     match &evaluation.problem {
-        Some(problem) if !problem.unbinds => proceed(o, evaluation, Binding::Kept),
+        Some(problem) if !problem.unbinds => proceed(o, evaluation, Binding::Unseen),
         // What was shown is no longer so. An older view than the one it was shown from says nothing about that.
         _ if request.status.digest.is_some() && !is_newer(o) => Plan::idle(),
         _ => proceed(o, evaluation, Binding::New),
@@ -276,28 +276,56 @@ fn is_newer(o: &Observed<'_>) -> bool {
 /// Whether what reviewers were shown still stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Binding {
+    /// It stands.
     Kept,
+    /// It cannot be told, for a problem: what is bound, if something is, stands as it was.
+    Unseen,
+    /// It does not, or nothing was shown yet.
     New,
 }
 
 /// Goes on with a request that policy does not deny: release, expire, or wait.
 fn proceed(o: &Observed<'_>, evaluation: Evaluation, binding: Binding) -> Plan {
-    let pending_until = o.request.created + seconds(evaluation.outcome.pending_timeout_seconds);
-    let next = status::Next::new(o, &evaluation, binding, pending_until);
+    let mut next = status::Next::new(o, &evaluation, binding);
     let tally = fold(&o.request.reviews, &terms(o, &evaluation, next.digest.as_deref().unwrap_or_default()));
     if tally.denied && evaluation.problem.is_none() {
         return end::denied_by_reviewers(o, next, &evaluation, &tally);
     }
-    if let Some(problem) = &evaluation.problem {
-        return wait_or_expire(o, next, &evaluation, &tally, Some(problem));
+    let grant = grant(o, &next, &evaluation, &tally);
+    match (&evaluation.problem, grant) {
+        (None, Some(grant)) => release::release_or_expire(o, next, &evaluation, &tally, grant),
+        (problem, grant) => {
+            next.leave_approved(o, &evaluation);
+            wait_or_expire(o, next, &evaluation, &tally, problem.as_ref(), grant)
+        }
     }
-    let allowed = evaluation.outcome.requirements.is_empty();
-    let approved_at = tally.approved_at.filter(|at| *at <= pending_until);
-    match approved_at {
-        Some(at) => release::release_or_expire(o, next, &evaluation, &tally, Some(at)),
-        None if allowed => release::release_or_expire(o, next, &evaluation, &tally, None),
-        None => wait_or_expire(o, next, &evaluation, &tally, None),
+}
+
+/// That nothing is missing any more for a release.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant {
+    /// Since when: the last approval, or the request where policy allows it.
+    pub since: Timestamp,
+    /// Until when it must be used; none where policy allows it.
+    pub release_by: Option<Timestamp>,
+}
+
+/// Whether nothing is missing, of what is bound.
+fn grant(o: &Observed<'_>, next: &status::Next, e: &Evaluation, tally: &Tally) -> Option<Grant> {
+    let digest = next.digest.as_deref()?;
+    let status = &o.request.status;
+    if next.binding == Binding::Unseen {
+        // A part of what is bound is out of sight, and with it what it asks for: what was found before counts.
+        let since = o.request.created;
+        let release_by = status.release_by.as_ref().map(|t| t.0);
+        return (release_by.is_some() || status.approvals.is_empty()).then_some(Grant { since, release_by });
     }
+    if e.outcome.requirements.is_empty() {
+        return Some(Grant { since: o.request.created, release_by: None });
+    }
+    let since = tally.approved_at.filter(|at| *at <= next.pending_until)?;
+    let release_by = release::Schedule::of(o, &next.status, e, tally, digest).release_by(e, since);
+    Some(Grant { since, release_by: Some(release_by) })
 }
 
 fn terms<'a>(o: &'a Observed<'_>, evaluation: &'a Evaluation, digest: &'a str) -> Terms<'a> {
@@ -314,21 +342,29 @@ fn terms<'a>(o: &'a Observed<'_>, evaluation: &'a Evaluation, digest: &'a str) -
     }
 }
 
+/// Waits for approvals, or for a problem to pass. What was approved in time expires by the clock of its release, and what
+/// is allowed by none.
 fn wait_or_expire(
     o: &Observed<'_>,
-    next: status::Next,
+    mut next: status::Next,
     evaluation: &Evaluation,
     tally: &Tally,
     problem: Option<&Problem>,
+    grant: Option<Grant>,
 ) -> Plan {
-    let expires = next.pending_until + GRACE;
-    if o.now >= expires {
+    let by = grant.map_or(Some(next.pending_until), |grant| grant.release_by);
+    let expires = by.map(|by| by + GRACE);
+    if let Some(by) = by.filter(|_| expires.is_some_and(|at| o.now >= at)) {
         let why = problem.map_or_else(|| message::missing(tally), |p| p.message.clone());
-        let text = format!("no approval by {}: {why}", next.pending_until);
+        let text = match grant {
+            Some(_) => format!("approved, but not released by {by}: {why}; ask anew"),
+            None => format!("no approval by {by}: {why}"),
+        };
         return end::expired(o, next, evaluation, tally, &text);
     }
+    next.keep_clock(grant);
     let mut plan = next.pending(o, evaluation, tally, problem);
-    plan.next = Some(expires);
+    plan.next = expires;
     plan
 }
 

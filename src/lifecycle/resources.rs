@@ -5,6 +5,7 @@
 //! only be looked at.
 
 use crate::api::{Constraints, Quantity, TargetKind};
+use crate::lifecycle::bounds::{Container, containers, pod_spec};
 use crate::lifecycle::{Cluster, TargetFacts};
 use serde_json::{Value, json};
 
@@ -15,23 +16,6 @@ struct Ceiling<'a> {
     /// As constraints call it.
     constraint: &'static str,
     most: &'a Quantity,
-}
-
-/// A container, and where it stands.
-struct Container<'a> {
-    list: &'static str,
-    number: usize,
-    object: &'a Value,
-}
-
-impl Container<'_> {
-    fn amount(&self, part: &str, resource: &str) -> Option<&Value> {
-        amount(self.object, part, resource)
-    }
-
-    fn name(&self) -> &str {
-        self.object.get("name").and_then(Value::as_str).unwrap_or("without a name")
-    }
 }
 
 /// `resources.<part>.<resource>` of a container or of a pod spec.
@@ -52,22 +36,6 @@ fn ceilings(constraints: &Constraints) -> impl Iterator<Item = Ceiling<'_>> {
     cpu.into_iter().chain(memory)
 }
 
-/// The pod spec of a held target.
-fn pod_spec(target: &TargetFacts) -> &Value {
-    let pointer = match target.kind {
-        TargetKind::Job => "/spec/template/spec",
-        TargetKind::Pod => "/spec",
-    };
-    target.work.object.pointer(pointer).unwrap_or(&Value::Null)
-}
-
-fn containers(pod_spec: &Value) -> impl Iterator<Item = Container<'_>> {
-    ["initContainers", "containers"].into_iter().flat_map(move |list| {
-        let all = pod_spec.get(list).and_then(Value::as_array).into_iter().flatten();
-        all.enumerate().map(move |(number, object)| Container { list, number, object })
-    })
-}
-
 /// What bounds a container: its own limit, else that of its whole Pod.
 fn limit<'a>(container: &Container<'a>, pod_spec: &'a Value, resource: &str) -> Option<&'a Value> {
     amount(container.object, "limits", resource).or_else(|| amount(pod_spec, "limits", resource))
@@ -75,7 +43,35 @@ fn limit<'a>(container: &Container<'a>, pod_spec: &'a Value, resource: &str) -> 
 
 /// Why a bound on CPU or memory cannot be kept here, if so: which container, which bound, and what to do.
 pub(super) fn unenforceable(target: &TargetFacts, constraints: &Constraints, cluster: Cluster) -> Option<String> {
+    huge_pages(target, constraints).or_else(|| unchangeable(target, constraints, cluster))
+}
+
+/// Huge pages are accounted beside the memory limit, and cannot be overcommitted: a lower number of them is another program.
+fn huge_pages(target: &TargetFacts, constraints: &Constraints) -> Option<String> {
+    constraints.max_memory.as_ref()?;
+    let (pod_spec, noun) = (pod_spec(target), target.noun());
+    let each = containers(pod_spec).map(|c| (format!("container {} of {noun}", c.name()), c.object));
+    let found = each.chain([(noun.clone(), pod_spec)]).find_map(|(who, of)| Some((who, asked_huge_pages(of)?)));
+    let (who, (resource, amount)) = found?;
+    Some(format!(
+        "{who} asks for {resource} of {amount}, which maxMemory does not bound: huge pages are no part of a memory limit; create it anew without them"
+    ))
+}
+
+/// The first huge pages that a container or a pod spec asks for.
+fn asked_huge_pages(of: &Value) -> Option<(String, String)> {
+    let parts = ["limits", "requests"].into_iter().filter_map(|part| of.get("resources")?.get(part)?.as_object());
+    let some = |amount: &Value| amount.as_str().and_then(|a| a.parse::<Quantity>().ok()).is_none_or(|a| !a.is_zero());
+    let found = parts.flatten().find(|(name, amount)| name.starts_with("hugepages-") && some(amount));
+    found.map(|(name, amount)| (name.clone(), amount.as_str().unwrap_or("another form").into()))
+}
+
+/// Where the resources of containers cannot be changed, the first that is not within the bounds already.
+fn unchangeable(target: &TargetFacts, constraints: &Constraints, cluster: Cluster) -> Option<String> {
     let pod_spec = pod_spec(target);
+    if let Some(unreadable) = unreadable(target, pod_spec, constraints) {
+        return Some(unreadable);
+    }
     // Requests of containers follow their new limits, and may then be more than the Pod's own.
     let shared = pod_spec.get("resources").and_then(Value::as_object).is_some_and(|own| !own.is_empty());
     let why = match target.kind {
@@ -104,6 +100,26 @@ pub(super) fn unenforceable(target: &TargetFacts, constraints: &Constraints, clu
     None
 }
 
+/// An amount that a bound is about and that cannot be read: putting the bound in its place might raise it.
+fn unreadable(target: &TargetFacts, pod_spec: &Value, constraints: &Constraints) -> Option<String> {
+    for Ceiling { resource, constraint, .. } in ceilings(constraints) {
+        for part in ["limits", "requests"] {
+            let own = |container: Container<'_>| {
+                let found = amount(container.object, part, resource)?;
+                let sound = found.as_str().is_some_and(|text| text.parse::<Quantity>().is_ok());
+                (!sound).then(|| (container.name().to_string(), found.to_string()))
+            };
+            if let Some((name, amount)) = containers(pod_spec).find_map(own) {
+                let noun = target.noun();
+                return Some(format!(
+                    "container {name} of {noun} has resources.{part}.{resource} of {amount}, which cannot be read, and {constraint} bounds it; create it anew with an amount such as 500m, 2 or 1.5Gi"
+                ));
+            }
+        }
+    }
+    None
+}
+
 /// Sets the limit of each container of a suspended Job to the bound where it is above, or absent, and takes its request
 /// along where that would be above the limit. A request that is absent becomes the limit, as Kubernetes has it.
 pub(super) fn tighten(operations: &mut Vec<Value>, target: &TargetFacts, constraints: &Constraints) {
@@ -124,44 +140,9 @@ pub(super) fn tighten(operations: &mut Vec<Value>, target: &TargetFacts, constra
                 operations.push(json!({"op": "add", "path": path, "value": most.as_str()}));
             };
             set("limits");
-            if container.amount("requests", resource).is_some_and(|own| beyond(own, most)) {
+            if amount(container.object, "requests", resource).is_some_and(|own| beyond(own, most)) {
                 set("requests");
             }
         }
     }
-}
-
-/// The names of the constraints that nothing enforces: for a target, those that are left to the worker; without one, all.
-pub(super) fn advisory(
-    constraints: &Constraints,
-    kind: Option<TargetKind>,
-    target: Option<&TargetFacts>,
-) -> Vec<String> {
-    let untargeted = kind.is_none();
-    let named = [
-        ("maxRuntimeSeconds", constraints.max_runtime_seconds.is_some() && untargeted),
-        ("maxRetries", constraints.max_retries.is_some() && (untargeted || target.is_some_and(retries_uncounted))),
-        ("maxParallelism", constraints.max_parallelism.is_some() && untargeted),
-        ("maxCpu", constraints.max_cpu.is_some() && untargeted),
-        ("maxMemory", constraints.max_memory.is_some() && untargeted),
-    ];
-    let named = named.into_iter().filter(|(_, advisory)| *advisory).map(|(name, _)| name.to_string());
-    named.chain(constraints.limits.keys().map(|name| format!("limits.{name}"))).collect()
-}
-
-/// Whether something may be tried again that no `backoffLimit` counts: failures that a Job ignores, and containers that the
-/// kubelet restarts in place.
-fn retries_uncounted(target: &TargetFacts) -> bool {
-    let pod_spec = pod_spec(target);
-    let word = |of: &Value, field: &str| of.get(field).and_then(Value::as_str).map(str::to_string);
-    let restarts = |container: Container<'_>| {
-        let rules = container.object.get("restartPolicyRules").and_then(Value::as_array).is_some_and(|r| !r.is_empty());
-        let own = word(container.object, "restartPolicy").is_some_and(|policy| policy != "Never");
-        rules || (own && container.list == "containers")
-    };
-    let ignored = target.work.object.pointer("/spec/podFailurePolicy/rules").and_then(Value::as_array);
-    let ignored = ignored.into_iter().flatten().any(|rule| rule.get("action") == Some(&json!("Ignore")));
-    let whole_pod = target.kind == TargetKind::Pod && word(pod_spec, "restartPolicy").as_deref() != Some("Never");
-    // What it will run is kept while it is held only.
-    !pod_spec.is_null() && (ignored || whole_pod || containers(pod_spec).any(restarts))
 }

@@ -5,9 +5,9 @@ use crate::api::status::{BoundAt, BoundTarget, Freeze, RuleMatch, Summary, TagSo
 use crate::api::{ApprovalRequestStatus, State, TargetKind};
 use crate::binding::{DIGEST_FORMAT, MAX_INPUTS};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
-use crate::lifecycle::plan::{Binding, Note, Observed, Plan, Step, Target};
-use crate::lifecycle::{end, message, release, resources};
-use crate::policy::Outcome;
+use crate::lifecycle::plan::{Binding, Grant, Note, Observed, Plan, Step, Target, seconds};
+use crate::lifecycle::{Gate, bounds, end, message, release};
+use crate::policy::{JoinedWindow, Outcome};
 use crate::review::Tally;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -16,7 +16,9 @@ use std::collections::BTreeSet;
 /// Most matches that are listed; the snapshot has them all.
 const MOST_MATCHES: usize = 256;
 /// Most freeze windows that are listed; the snapshot has them all.
-const MOST_FREEZES: usize = 32;
+pub(super) const MOST_FREEZES: usize = 32;
+/// Most requirements that are listed; with more, nothing is approved.
+const MOST_REQUIREMENTS: usize = 64;
 /// Most people that are listed as excluded.
 const MOST_EXCLUDED: usize = 64;
 /// Longest word on an expression that failed.
@@ -57,14 +59,15 @@ pub(super) struct Next {
     pub status: ApprovalRequestStatus,
     pub digest: Option<String>,
     pub pending_until: Timestamp,
-    binding: Binding,
+    pub binding: Binding,
 }
 
 impl Next {
     /// Takes over what the evaluation found, and binds anew where what was shown no longer stands.
-    pub(super) fn new(o: &Observed<'_>, e: &Evaluation, binding: Binding, pending_until: Timestamp) -> Self {
+    pub(super) fn new(o: &Observed<'_>, e: &Evaluation, binding: Binding) -> Self {
         let mut status = o.request.status.clone();
         status.observed_generation = o.request.generation;
+        let pending_until = pending_since(o) + seconds(e.outcome.pending_timeout_seconds);
         status.pending_until = Some(Time(whole_second(pending_until)));
         let was_bound = status.digest.is_some();
         if binding == Binding::New {
@@ -72,6 +75,10 @@ impl Next {
             let revision = status.revision + 1;
             status.digest = e.digest_at(o, revision).filter(|_| e.problem.is_none());
             if status.digest.is_some() {
+                // What was out of sight for a while may have been anything.
+                if revision > 1 && (status.job_hash != e.job_hash() || status.inputs != e.inputs) {
+                    status.changed_at = Some(Time(whole_second(o.now)));
+                }
                 status.revision = revision;
                 status.bound_at = Some(bound_at(o));
                 let (reason, text) = match was_bound || revision > 1 {
@@ -103,6 +110,28 @@ impl Next {
         Self { digest: status.digest.clone(), status, pending_until, binding }
     }
 
+    /// Starts the pending clock anew where people had approved in time what does not stand any more; where policy had
+    /// allowed it, the clock goes on from where it stood. So no requester gains time by changing what is asked for, and no
+    /// late approval takes the place of one that was withdrawn.
+    pub(super) fn leave_approved(&mut self, o: &Observed<'_>, e: &Evaluation) {
+        let before = &o.request.status;
+        let allowed = condition::find(&before.conditions, "Approved").filter(|_| before.state == State::Approved);
+        let since = match (&before.release_by, allowed) {
+            (Some(_), _) if self.binding == Binding::New => o.now,
+            (None, Some(allowed)) => pending_since(o) + o.now.duration_since(allowed.last_transition_time.0),
+            _ => return,
+        };
+        let since = whole_second(since);
+        self.pending_until = since + seconds(e.outcome.pending_timeout_seconds);
+        self.status.pending_since = Some(Time(since));
+        self.status.pending_until = Some(Time(self.pending_until));
+    }
+
+    /// While a problem holds up what was approved, the clock of its release is kept.
+    pub(super) fn keep_clock(&mut self, grant: Option<Grant>) {
+        self.status.release_by = grant.and_then(|grant| grant.release_by).map(|by| Time(whole_second(by)));
+    }
+
     /// Waits: for reviewers, or for what `problem` says.
     pub(super) fn pending(
         mut self,
@@ -114,7 +143,6 @@ impl Next {
         self.tallied(e, tally);
         let status = &mut self.status;
         status.state = State::Pending;
-        status.release_by = None;
         status.waits_until = None;
         status.conditions.retain(|c| c.type_ != "Approved");
         let note = match problem {
@@ -143,7 +171,7 @@ impl Next {
     /// Approved or allowed, and the release waits.
     pub(super) fn approved(mut self, o: &Observed<'_>, e: &Evaluation, tally: &Tally, wait: Wait) -> Plan {
         self.tallied(e, tally);
-        let (reason, text) = end::grounds(&tally.approvers);
+        let (reason, text) = end::grounds(&tally.approvers, &[]);
         let status = &mut self.status;
         status.state = State::Approved;
         status.release_by = wait.release_by.map(|by| Time(whole_second(by)));
@@ -161,6 +189,9 @@ impl Next {
 
     /// Sets how far the approval has come.
     pub(super) fn tallied(&mut self, e: &Evaluation, tally: &Tally) {
+        if self.binding == Binding::Unseen {
+            return;
+        }
         for freeze in &mut self.status.freezes {
             freeze.passed_by = release::passer(&freeze.window.may_pass, tally).map(|who| who.username.clone());
         }
@@ -168,7 +199,7 @@ impl Next {
             self.status.approvals = vec![];
             return;
         }
-        self.status.approvals = tally.progress.clone();
+        self.status.approvals = tally.progress.iter().take(MOST_REQUIREMENTS).cloned().collect();
         let required: i64 = e.outcome.approvals_required();
         let held: usize = tally.progress.iter().map(|p| p.approved_by.len()).sum();
         self.status.summary.get_or_insert_default().approvals = format!("{held}/{required}");
@@ -197,7 +228,7 @@ fn difference(status: &ApprovalRequestStatus, e: &Evaluation) -> String {
     if status.policy_snapshot.is_some() && status.policy_snapshot != e.snapshot.as_ref().map(|s| s.hash.clone()) {
         parts.push("the policy outcome changed");
     }
-    if status.job_hash.is_some() && status.job_hash != e.job.as_ref().map(|j| j.hash.clone()) {
+    if status.job_hash.is_some() && status.job_hash != e.job_hash() {
         parts.push(match e.job.as_ref().map(|j| j.kind) {
             Some(TargetKind::Pod) => "the Pod changed",
             _ => "the Job changed",
@@ -209,6 +240,9 @@ fn difference(status: &ApprovalRequestStatus, e: &Evaluation) -> String {
     let bounds = |t: &BoundTarget| Some(&t.bounds) != e.job.as_ref().map(|j| &j.bounds);
     if status.constraints != e.constraints || status.target.as_ref().is_some_and(bounds) {
         parts.push("the bounds changed");
+    }
+    if status.scope != e.scope {
+        parts.push("what it can touch changed");
     }
     if parts.is_empty() { "evaluated anew".into() } else { parts.join(", ") }
 }
@@ -229,14 +263,15 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, o: &Observed<'_>, e: 
         })
         .collect();
     status.scope = e.scope.clone();
-    status.constraints = e.constraints.clone();
+    status.constraints = bounds::listed(&e.constraints);
     let target = match &o.target {
         Target::Found(target, _) => Some(*target),
         _ => None,
     };
     let kind = o.request.spec.target.as_ref().map(|target| target.kind);
-    status.advisory = resources::advisory(&e.constraints, kind, target);
-    status.not_before = release::not_before(o, e).map(Time);
+    let gate = o.namespace.map_or(Gate::Off, |namespace| namespace.gate);
+    status.advisory = bounds::advisory(&e.constraints, kind, target, gate);
+    status.not_before = release::not_before(o, status, e).map(Time);
     status.freezes = freezes(&e.outcome);
     status.inputs = e.inputs.iter().take(MAX_INPUTS).cloned().collect();
     if let Some(job) = &e.job {
@@ -246,7 +281,7 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, o: &Observed<'_>, e: 
     // Hashes are named only where a digest binds them: by then the snapshot is kept.
     let bound = status.digest.is_some();
     status.policy_snapshot = e.snapshot.as_ref().filter(|_| bound).map(|s| s.hash.clone());
-    status.job_hash = e.job.as_ref().filter(|_| bound).map(|j| j.hash.clone());
+    status.job_hash = e.job_hash().filter(|_| bound);
     status.denials = bound.then_some(e.outcome.denials);
     status.self_approval = bound.then_some(e.outcome.self_approval);
     // Beyond what can be listed, they are refused when reviews are counted.
@@ -256,8 +291,32 @@ pub(super) fn describe(status: &mut ApprovalRequestStatus, o: &Observed<'_>, e: 
     status.summary = Some(Summary { risk: tags(e), rule: rules(&e.outcome), approvals });
 }
 
+/// The windows that are listed. Admission reads here who may pass one, so that those come first that name somebody new where
+/// not all can be listed.
+fn listed(outcome: &Outcome) -> Vec<&JoinedWindow> {
+    let all = outcome.windows.iter();
+    if outcome.windows.len() <= MOST_FREEZES {
+        return all.collect();
+    }
+    let mut named = BTreeSet::new();
+    let (first, rest): (Vec<_>, Vec<_>) =
+        all.partition(|w| w.window().may_pass.iter().filter(|who| named.insert(*who)).count() > 0);
+    first.into_iter().chain(rest).take(MOST_FREEZES).collect()
+}
+
+/// Why not everybody who may pass a freeze window can be listed, if so: nobody else could.
+pub(super) fn too_many_windows(outcome: &Outcome) -> Option<String> {
+    let named: BTreeSet<_> = listed(outcome).into_iter().flat_map(|w| &w.window().may_pass).collect();
+    let n = outcome.windows.len();
+    outcome.passers().iter().any(|who| !named.contains(who)).then(|| {
+        format!(
+            "the matching rules have {n} freeze windows together, and of at most {MOST_FREEZES} it can be listed who may pass them (mayPass); the platform team merges some, or names the same people for them"
+        )
+    })
+}
+
 fn freezes(outcome: &Outcome) -> Vec<Freeze> {
-    let listed = outcome.windows.iter().take(MOST_FREEZES).map(|joined| Freeze {
+    let listed = listed(outcome).into_iter().map(|joined| Freeze {
         policy: joined.rule.policy.to_string(),
         rule: joined.rule.rule.name.clone(),
         window: joined.window().clone(),
@@ -299,10 +358,16 @@ fn shorten(text: String) -> String {
 
 fn waiting(o: &Observed<'_>, status: &ApprovalRequestStatus, tally: &Tally) -> String {
     let rebound = condition::find(&status.conditions, "Evaluated").filter(|c| c.reason == "Rebound");
-    let command = status.digest.as_deref().map(|digest| message::approve_command(o.request, digest));
+    let command =
+        status.digest.as_deref().map(|digest| message::approve_command(o.request, digest, status.require_comment));
     let parts = [rebound.map(|c| c.message.clone()), Some(message::not_counted(tally)), Some(message::missing(tally))];
     let text: Vec<_> = parts.into_iter().flatten().filter(|p| !p.is_empty()).collect();
     format!("{}: {}", text.join("; "), command.unwrap_or_default())
+}
+
+/// Since when the pending clock runs.
+fn pending_since(o: &Observed<'_>) -> Timestamp {
+    o.request.status.pending_since.as_ref().map_or(o.request.created, |since| since.0)
 }
 
 /// The API carries whole seconds: rounded up, so that nothing is said to end before it does.

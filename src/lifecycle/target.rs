@@ -1,7 +1,7 @@
 //! What is known of a Job, or of a Pod that the gate holds, taken from its stored form once, when it arrives.
 
 use crate::api::status::JobBounds;
-use crate::api::{State, TargetKind, names};
+use crate::api::{TargetKind, names};
 use crate::binding::{Keyring, Receipt, pod_work_hash, work_hash};
 use crate::lifecycle::{Marks, Reads, version};
 use crate::risk::Traits;
@@ -117,8 +117,9 @@ impl TargetFacts {
         let annotations = template.and_then(|m| m.get("annotations")).and_then(Value::as_object);
         let held = spec.get("suspend").and_then(Value::as_bool).unwrap_or(false);
         let started = object.data.pointer("/status/startTime").is_some_and(|t| !t.is_null());
-        // A Job that runs, or that was denied for good, is not decided on any more.
-        let undecided = (held || !started) && !denied(object);
+        // A Job that runs is not decided on any more. One that was denied is: what becomes of it depends on what it would run,
+        // and outside a gated namespace anybody may write that note.
+        let undecided = held || !started;
         let same_spec = before.filter(|b| {
             Some(&b.uid) == metadata.uid.as_ref() && b.generation.is_some() && b.generation == metadata.generation
         });
@@ -226,13 +227,14 @@ impl TargetFacts {
 
 /// Signs of risk in what a Job or Pod will run, and the labels of its Pods.
 pub fn traits(kind: TargetKind, metadata: &Value, spec: &Value) -> (Traits, BTreeMap<String, String>) {
-    let (pod_spec, labels) = match kind {
-        TargetKind::Job => (spec.pointer("/template/spec"), spec.pointer("/template/metadata/labels")),
-        TargetKind::Pod => (Some(spec), metadata.get("labels")),
+    let (pod_spec, metadata) = match kind {
+        TargetKind::Job => (spec.pointer("/template/spec"), spec.pointer("/template/metadata")),
+        TargetKind::Pod => (Some(spec), Some(metadata)),
     };
-    let labels = labels.and_then(Value::as_object).into_iter().flatten();
+    let part = |field: &str| metadata.and_then(|metadata| metadata.get(field)).unwrap_or(&Value::Null);
+    let labels = part("labels").as_object().into_iter().flatten();
     let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_string())));
-    (Traits::of(pod_spec.unwrap_or(&Value::Null)), labels.collect())
+    (Traits::of(pod_spec.unwrap_or(&Value::Null), part("annotations")), labels.collect())
 }
 
 /// Whether labels and annotations are what they were: an expression may look at them.
@@ -245,12 +247,6 @@ fn same_metadata(before: &TargetFacts, object: &DynamicObject) -> bool {
 fn receipt(annotations: Option<&Map<String, Value>>, object: &DynamicObject, key: &Keyring) -> Option<Receipt> {
     let envelope = annotations?.get(names::RECEIPT)?.as_str()?;
     Receipt::open(key, envelope).filter(|r| Some(&r.job.uid) == object.metadata.uid.as_ref())
-}
-
-/// Whether a request for it was denied, which is final.
-fn denied(object: &DynamicObject) -> bool {
-    let closed = object.metadata.annotations.as_ref().and_then(|a| a.get(names::CLOSED));
-    closed.is_some_and(|closed| closed.split(' ').next() == Some(State::Denied.as_str()))
 }
 
 fn small(spec: &Value, field: &str) -> Option<i32> {

@@ -3,7 +3,7 @@
 use crate::api::constraints::least;
 use crate::api::status::JobBounds;
 use crate::api::{Constraints, State, TargetKind, names};
-use crate::lifecycle::{Cluster, TargetFacts, TargetPatch, resources};
+use crate::lifecycle::{Cluster, TargetFacts, TargetPatch, bounds, resources};
 use serde_json::{Value, json};
 
 const ANNOTATIONS: &str = "/metadata/annotations";
@@ -11,14 +11,15 @@ const TEMPLATE_ANNOTATIONS: &str = "/spec/template/metadata/annotations";
 
 /// The target's bounds once the constraints are applied: each the tighter of both. A Pod has a deadline alone.
 pub fn bounded(target: &TargetFacts, constraints: &Constraints) -> JobBounds {
-    let bounds = &target.bounds;
-    let deadline = least(bounds.active_deadline_seconds, constraints.max_runtime_seconds);
+    let own = &target.bounds;
+    let most = constraints.max_runtime_seconds.map(|most| bounds::deadline(target, most));
+    let deadline = least(own.active_deadline_seconds, most);
     match target.kind {
         TargetKind::Pod => JobBounds { active_deadline_seconds: deadline, ..JobBounds::default() },
         TargetKind::Job => JobBounds {
             active_deadline_seconds: deadline,
-            backoff_limit: least(bounds.backoff_limit, constraints.max_retries),
-            parallelism: least(bounds.parallelism, constraints.max_parallelism),
+            backoff_limit: least(own.backoff_limit, constraints.max_retries),
+            parallelism: least(own.parallelism, constraints.max_parallelism),
         },
     }
 }

@@ -15,7 +15,7 @@ fn traits() -> Traits {
 }
 
 fn rights() -> Rights {
-    Rights { writes: Some("patch deployments.apps, by Role w".into()), reads_secrets: None, cluster_scope: None }
+    Rights { writes: Some("patch deployments.apps, by Role w".into()), ..Rights::default() }
 }
 
 /// What the classifiers of the policy `p` derive, and the built-in ones, as `policy/tag`.
@@ -91,7 +91,7 @@ fn every_part_of_a_condition_must_hold() {
         (
             json!({"serviceAccountMay": {"write": true, "clusterScope": false}}),
             Some(
-                "serviceaccount triage may patch deployments.apps, by Role w; serviceaccount triage may do so in its own namespace at most",
+                "serviceaccount triage may patch deployments.apps, by Role w; serviceaccount triage may write nothing and read no Secrets beyond its own namespace",
             ),
         ),
         (json!({"unrestrictedEgress": true}), Some("no NetworkPolicy restricts its egress")),
@@ -130,11 +130,79 @@ fn only_network_reach_is_advisory() {
 }
 
 #[test]
+fn several_classifiers_of_one_tag_add_up() {
+    let classifiers = json!([
+        {"tag": "t", "when": {"unrestrictedEgress": true}},
+        {"tag": "t", "when": {"usesSecrets": true}},
+        {"tag": "t", "when": {"imageTags": true}},
+        {"tag": "t", "when": {"usesSecrets": true}},
+    ]);
+    let all = derived(&classifiers, Some((&traits(), &Rights::default(), true)));
+    let own: Vec<_> = all.iter().filter(|d| d.policy.is_some()).collect();
+    let detail = "container main: env PASSWORD from Secret db; docker.io/library/busybox:1.36; no NetworkPolicy restricts its egress";
+    assert_eq!((own.len(), own[0].detail.as_str(), own[0].advisory), (1, detail, false), "a fact is no advice");
+    let advice = json!([{"tag": "t", "when": {"unrestrictedEgress": true}}, {"tag": "t", "when": {"unrestrictedEgress": true, "imageTags": true}}]);
+    assert!(derived(&advice, Some((&traits(), &Rights::default(), true))).iter().any(|d| d.advisory));
+}
+
+#[test]
+fn no_network_policy_holds_the_nodes_network() {
+    let of_node = Traits { host_network: true, ..traits() };
+    let detail = detail(json!({"unrestrictedEgress": true}), Some((&of_node, &rights(), false)));
+    assert_eq!(detail.as_deref(), Some("it has the node's network, which no NetworkPolicy restricts"));
+}
+
+#[test]
+fn what_a_driver_mounts_is_neither_secret_nor_none() {
+    let traits = Traits { driver_volumes: vec!["volume v: filled by the driver x".into()], ..Traits::default() };
+    for uses in [true, false] {
+        assert_eq!(detail(json!({"usesSecrets": uses}), Some((&traits, &rights(), false))), None, "{uses}");
+    }
+    assert!(detail(json!({"usesSecrets": false}), Some((&Traits::default(), &rights(), false))).is_some());
+}
+
+#[test]
+fn an_image_that_is_too_long_is_nobodys() {
+    let long = format!("registry.example/{}", "x".repeat(512));
+    let traits = Traits { images: vec![long.clone()], ..Traits::default() };
+    let holds = |when: Value| detail(when, Some((&traits, &rights(), false))).is_some();
+    assert!(!holds(json!({"images": ["registry.example/*"]})) && !holds(json!({"images": ["*"]})));
+    assert!(holds(json!({"imagesOtherThan": ["registry.example/*"]})));
+    let traits = Traits { images: vec![long[..512].into()], ..Traits::default() };
+    assert!(detail(json!({"images": ["registry.example/*"]}), Some((&traits, &rights(), false))).is_some());
+}
+
+#[test]
+fn a_long_part_hides_no_other() {
+    let grant = "list secrets, by Role r through RoleBinding r in payments, and through 3 more bindings";
+    let signs: Vec<String> = (0..9).map(|n| format!("volume v{n}: Secret {}", "x".repeat(100))).collect();
+    for account in ["triage".to_string(), "a".repeat(253)] {
+        let hiding = Traits { secrets: signs.clone(), service_account: account, ..traits() };
+        let may = Rights { reads_secrets: Some(grant.into()), ..Rights::default() };
+        let all = derived(&json!([]), Some((&hiding, &may, false)));
+        let detail = &all[0].detail;
+        assert!(
+            detail.starts_with("serviceaccount ") && detail.contains(&format!(" may {grant}; volume v0")),
+            "{detail}"
+        );
+        assert!(detail.chars().count() <= 510, "{detail}");
+    }
+    // The longest that rights are.
+    let may = Rights { writes: Some("x".repeat(420)), reads_secrets: Some("y".repeat(420)), ..Rights::default() };
+    let named = Traits { service_account: "a".repeat(253), ..Traits::default() };
+    let named = Traits { has_token: true, ..named };
+    let all = derived(&json!([]), Some((&named, &may, false)));
+    assert!(all.iter().all(|tag| tag.detail.ends_with("xx") || tag.detail.ends_with("yy")), "{all:?}");
+    let both = detail(json!({"serviceAccountMay": {"write": true, "readSecrets": true}}), Some((&named, &may, false)));
+    assert!(both.is_some_and(|detail| detail.chars().count() <= 510));
+}
+
+#[test]
 fn long_details_are_cut_and_say_so() {
     let many =
-        Traits { secrets: (0..40).map(|n| format!("volume v{n}: Secret {}", "é".repeat(100))).collect(), ..traits() };
+        Traits { secrets: (0..40).map(|n| format!("volume v{n}: Secret {}", "é".repeat(300))).collect(), ..traits() };
     let all = derived(&json!([]), Some((&many, &Rights::default(), false)));
-    assert!(all[0].detail.len() <= 256 && all[0].detail.ends_with('…'), "{}", all[0].detail);
+    assert!(all[0].detail.chars().count() <= 512 && all[0].detail.contains('…'), "{}", all[0].detail);
     let few = Traits { secrets: (0..5).map(|n| format!("s{n}")).collect(), ..traits() };
     let all = derived(&json!([]), Some((&few, &Rights::default(), false)));
     assert_eq!(all[0].detail, "s0, s1, s2 and 2 more");

@@ -1,10 +1,12 @@
 //! Two outcomes of the same request: what differs, and whether the second one is weaker.
 
 use crate::api::policy::Decision;
-use crate::api::{Constraints, FreezeWindow, SelfApproval, Subject};
-use crate::policy::{JoinedRequirement, Outcome};
+use crate::api::{Classifier, Constraints, FreezeWindow, SelfApproval, Subject, When};
+use crate::policy::{CompiledPolicy, JoinedRequirement, Outcome, PolicySet};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// One thing that differs between two outcomes.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -35,6 +37,24 @@ pub fn compare(before: &Outcome, after: &Outcome) -> Vec<Difference> {
     found.time(before, after);
     found.demands(before, after);
     found.found
+}
+
+/// Whether the tags that stand on a request are all that both sets look at of its Job or Pod, in a namespace with these
+/// labels: without expressions, and with the same classifiers in both.
+pub fn tags_suffice(before: &PolicySet, after: &PolicySet, labels: &BTreeMap<String, String>) -> bool {
+    let here = |set: &PolicySet| -> Vec<Arc<CompiledPolicy>> {
+        set.ready.iter().filter(|policy| policy.applies(labels)).cloned().collect()
+    };
+    let (before, after) = (here(before), here(after));
+    let expression = |when: &Option<When>| when.as_ref().is_some_and(|when| when.expression.is_some());
+    let expressions = |policy: &Arc<CompiledPolicy>| {
+        policy.rules.iter().any(|rule| expression(&rule.rule.when) || expression(&rule.rule.unless))
+    };
+    let derives = |policies: &[Arc<CompiledPolicy>]| -> BTreeMap<Arc<str>, Vec<Classifier>> {
+        let some = policies.iter().filter(|policy| !policy.classifiers.is_empty());
+        some.map(|policy| (policy.name.clone(), policy.classifiers.clone())).collect()
+    };
+    !before.iter().chain(&after).any(expressions) && derives(&before) == derives(&after)
 }
 
 /// Whether `after` is weaker than `before` in at least one respect.
@@ -153,6 +173,9 @@ impl Comparison {
             (Some(_), None) => true,
             (None, _) => false,
         };
+        if before == after {
+            return;
+        }
         let text = |bound: Option<T>| bound.map(|b| b.to_string()).unwrap_or_default();
         self.note(format!("constraints.{name}"), text(before), text(after), looser && !self.denies);
     }
@@ -196,9 +219,28 @@ impl Comparison {
     }
 }
 
-/// A quantity, written as it was read.
-#[derive(Eq, Ord, PartialEq, PartialOrd)]
+/// A quantity, written as it was read, and compared by value alone.
 struct Amount(crate::api::Quantity);
+
+impl PartialEq for Amount {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Amount {}
+
+impl PartialOrd for Amount {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Amount {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.exceeds(&other.0).cmp(&other.0.exceeds(&self.0))
+    }
+}
 
 impl std::fmt::Display for Amount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

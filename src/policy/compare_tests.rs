@@ -83,6 +83,19 @@ fn each_part_is_weaker_one_way_and_not_the_other() {
 }
 
 #[test]
+fn one_amount_in_two_spellings_is_no_difference() {
+    let bound =
+        |cpu: &str, memory: &str| json!([by("sre", json!({"constraints": {"maxCpu": cpu, "maxMemory": memory}}))]);
+    for (one, other) in [(bound("1", "1Gi"), bound("1000m", "1024Mi")), (bound("0.5", "1e9"), bound("500m", "1G"))] {
+        assert_eq!(compare(&of(one.clone()), &of(other.clone())), []);
+        assert_eq!(compare(&of(other), &of(one)), []);
+    }
+    let (less, more) = (bound("1000m", "1Gi"), bound("1001m", "1Gi"));
+    assert_eq!(found(less.clone(), more.clone()), (vec!["constraints.maxCpu".to_string()], false));
+    assert_eq!(found(more, less), (vec![], true));
+}
+
+#[test]
 fn decisions_are_ordered_and_an_opened_gate_is_weaker() {
     let (allow, deny) = (json!([{"name": "r", "decision": "Allow"}]), json!([{"name": "r", "decision": "Deny"}]));
     let (ask, none) =
@@ -152,4 +165,24 @@ proptest! {
             prop_assert!(weaker(&one, &other) || weaker(&other, &one));
         }
     }
+}
+
+#[test]
+fn tags_suffice_without_expressions_and_with_the_same_classifiers() {
+    let of = |spec: Value| set(&[("p".into(), spec)]);
+    let rules = json!([by("sre", json!({}))]);
+    let plain = || of(json!({"rules": rules}));
+    let derives = |tag: &str| of(json!({"classifiers": [{"tag": tag, "when": {"usesSecrets": true}}], "rules": rules}));
+    let asks = || of(json!({"rules": [by("sre", json!({"unless": {"expression": "object == null"}}))]}));
+    let elsewhere = |mut spec: Value| {
+        spec["match"] = json!({"namespaceSelector": {"matchLabels": {"env": "dev"}}});
+        of(spec)
+    };
+    let prod = BTreeMap::from([("env".to_string(), "prod".to_string())]);
+    let suffice = |before: PolicySet, after: PolicySet| tags_suffice(&before, &after, &prod);
+    assert!(suffice(plain(), plain()) && suffice(derives("a"), derives("a")) && suffice(plain(), PolicySet::default()));
+    assert!(!suffice(plain(), derives("a")) && !suffice(derives("a"), plain()) && !suffice(derives("a"), derives("b")));
+    assert!(!suffice(asks(), plain()) && !suffice(plain(), asks()));
+    let away = json!({"classifiers": [{"tag": "a", "when": {"usesSecrets": true}}], "rules": rules});
+    assert!(suffice(plain(), elsewhere(away)));
 }

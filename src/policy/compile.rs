@@ -34,6 +34,8 @@ pub struct CompiledPolicy {
     pub(super) classifiers: Vec<Classifier>,
     /// Its rules.
     pub rules: Vec<Arc<CompiledRule>>,
+    /// Where they stand in the order of their names.
+    pub(super) by_name: Arc<[usize]>,
 }
 
 /// A rule that can be matched, beside its stored form.
@@ -103,11 +105,15 @@ pub fn compile(name: &str, spec: &Value, editor: Option<&str>) -> Result<Compile
     let stored = spec.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
     let rules = parsed.rules.into_iter().zip(stored);
     let rules = rules.map(|(rule, stored)| compile_rule(&policy, editor.clone(), rule, stored).map(Arc::new));
+    let rules: Vec<_> = rules.collect::<Result<_, _>>().map_err(broken)?;
+    let mut by_name: Vec<usize> = (0..rules.len()).collect();
+    by_name.sort_by_key(|at| &rules[*at].rule.name);
     Ok(CompiledPolicy {
         name: policy.clone(),
         selector: parsed.match_.and_then(|m| m.namespace_selector),
         classifiers: parsed.classifiers,
-        rules: rules.collect::<Result<_, _>>().map_err(broken)?,
+        by_name: by_name.into(),
+        rules,
     })
 }
 

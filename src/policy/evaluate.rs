@@ -3,7 +3,7 @@
 use crate::api::policy::Decision;
 use crate::api::{Requester, When};
 use crate::policy::outcome::{Failure, Matched};
-use crate::policy::{CompiledRule, Doubt, Environment, Expression, Outcome, PolicySet, glob};
+use crate::policy::{Budget, CompiledPolicy, CompiledRule, Doubt, Environment, Expression, Outcome, PolicySet, glob};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::cell::OnceCell;
@@ -40,23 +40,27 @@ pub struct Facts<'a> {
     pub namespace: &'a str,
     /// Labels of the request's namespace.
     pub namespace_labels: &'a BTreeMap<String, String>,
-    /// The Job or Pod that will run, with `apiVersion`, `kind`, `metadata` and `spec`; none where there is none.
+    /// The Job or Pod that will run, with `apiVersion`, `kind`, `metadata` and `spec`; none where there is to be none, and
+    /// [`UNSEEN`] where there is to be one that nobody has seen.
     pub object: Option<&'a Value>,
     /// When it was asked.
     pub asked: Timestamp,
 }
+
+/// A Job or Pod that nobody has seen: it is not there yet, or nothing is known of it any more. It has no derived tags, and an
+/// expression that asks for it fails, so that nothing is denied for what it may turn out to be.
+pub const UNSEEN: &Value = &Value::Null;
 
 /// Evaluates every policy against the facts of one request. Total: it never fails and never panics.
 pub fn evaluate(policies: &PolicySet, facts: &Facts<'_>) -> Outcome {
     let views = Views::new(facts);
     let mut found = Matched::default();
     for policy in policies.ready.iter().filter(|policy| policy.applies(facts.namespace_labels)) {
-        for rule in &policy.rules {
-            let judgement = views.judge(rule);
-            if judgement.applies() {
+        for (rule, judgement) in policy.rules.iter().zip(views.judge(policy)) {
+            if judgement.applies(rule.rule.decision) {
                 found.rules.push(Arc::clone(rule));
             }
-            if let Some(error) = judgement.failed {
+            if let Judgement::Unsure { error, .. } = judgement {
                 found.failures.push(Failure { rule: Arc::clone(rule), error });
             }
         }
@@ -65,6 +69,9 @@ pub fn evaluate(policies: &PolicySet, facts: &Facts<'_>) -> Outcome {
     found.doubts = broken.map(|policy| Doubt::broken(&policy.name, &policy.error)).collect();
     Outcome::join(found)
 }
+
+/// Why an `unless` that asks for tags is not judged without the object: a tag that is not there may be derived yet.
+const UNSEEN_TAGS: &str = "the Job or Pod has not been seen, and its tags are derived from it";
 
 /// The part of a rule by which it does not match.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,7 +86,7 @@ pub(super) enum Missed<'a> {
     Requesters,
     /// `namespaceSelector`.
     Namespace,
-    /// `expression` is false, or failed.
+    /// `expression` is false.
     Expression,
     /// All of `unless` holds.
     Unless,
@@ -87,17 +94,37 @@ pub(super) enum Missed<'a> {
 
 /// Whether a rule matches.
 #[derive(Debug)]
-pub(super) struct Judgement<'a> {
-    /// Why not.
-    pub missed: Option<Missed<'a>>,
-    /// What went wrong with one of its expressions.
-    pub failed: Option<String>,
+pub(super) enum Judgement<'r> {
+    /// It does.
+    Matches,
+    /// It does not, by this part.
+    Missed(Missed<'r>),
+    /// Nobody can tell: the expression of this part failed, and nothing else keeps the rule from matching.
+    Unsure {
+        /// `when` or `unless`.
+        part: &'static str,
+        /// What went wrong.
+        error: String,
+    },
 }
 
 impl Judgement<'_> {
-    pub(super) fn applies(&self) -> bool {
-        self.missed.is_none()
+    /// Whether a rule with that decision counts among those that match. What is unsure is taken on the safe side: it asks
+    /// for approval, allows nothing, and does not deny for good.
+    pub(super) fn applies(&self, decision: Decision) -> bool {
+        match self {
+            Self::Matches => true,
+            Self::Missed(_) => false,
+            Self::Unsure { .. } => decision == Decision::RequireApproval,
+        }
     }
+}
+
+/// Whether `when` or `unless` holds: a failing expression is neither true nor false.
+enum Truth<'r> {
+    Holds,
+    Not(Missed<'r>),
+    Fails(String),
 }
 
 /// The facts as the parts of rules may see them.
@@ -136,32 +163,46 @@ impl<'a> Views<'a> {
         Self { facts, tags, environments: [OnceCell::new(), OnceCell::new()] }
     }
 
+    /// Whether each rule of a policy matches, in their order. Its expressions share one budget. Who comes first gets it, so
+    /// they take turns by name: a policy whose rules are put in another order says the same. What is left without fails,
+    /// which is on the safe side.
+    pub(super) fn judge<'r>(&self, policy: &'r CompiledPolicy) -> Vec<Judgement<'r>> {
+        let mut budget = Budget::default();
+        let turns = policy.by_name.iter().map(|at| (*at, self.rule(&policy.rules[*at], &mut budget)));
+        let mut judged: Vec<_> = turns.collect();
+        judged.sort_unstable_by_key(|(at, _)| *at);
+        judged.into_iter().map(|(_, judgement)| judgement).collect()
+    }
+
     /// Whether a rule matches. What loosens the gate rests on facts: an Allow and every `unless`, unless the rule trusts
     /// claims. An expression can turn any claim either way, so that without trust none sees claims at all.
     ///
-    /// An expression that fails never loosens: an Allow rule does not match then, an `unless` does not hold, a
-    /// RequireApproval rule matches, and a Deny rule, whose word would be final, leaves the request in doubt.
-    pub(super) fn judge<'r>(&self, compiled: &'r CompiledRule) -> Judgement<'r> {
+    /// An expression that fails never loosens, wherever it stands: an Allow rule does not match then, a RequireApproval rule
+    /// does, and a Deny rule, whose word would be final, leaves the request in doubt. What does not depend on it is judged as
+    /// ever, so that a rule which misses by another part, or is exempted by a sound `unless`, does not match and has not
+    /// failed.
+    fn rule<'r>(&self, compiled: &'r CompiledRule, budget: &mut Budget) -> Judgement<'r> {
         let rule = &compiled.rule;
-        let mut failed = None;
-        let when = self.view(compiled, rule.decision != Decision::Allow);
-        let missed = rule.when.as_ref().and_then(|w| match when.missed(w, compiled.when.as_ref(), &mut failed) {
-            Some(Missed::Expression) if failed.is_some() && rule.decision == Decision::RequireApproval => None,
-            missed => missed,
+        let tightens = self.view(compiled, rule.decision != Decision::Allow);
+        let when = rule.when.as_ref().map(|part| tightens.truth(part, compiled.when.as_ref(), budget));
+        if let Some(Truth::Not(missed)) = when {
+            return Judgement::Missed(missed);
+        }
+        let loosens = self.view(compiled, false);
+        let unless = rule.unless.as_ref().map(|part| match loosens.truth(part, compiled.unless.as_ref(), budget) {
+            Truth::Not(Missed::Tag(_) | Missed::AnyTag) if self.unseen() => Truth::Fails(UNSEEN_TAGS.into()),
+            truth => truth,
         });
-        let missed = missed.or_else(|| {
-            let unless = self.view(compiled, false);
-            let mut trouble = None;
-            let exempt = rule.unless.as_ref().map(|u| unless.missed(u, compiled.unless.as_ref(), &mut trouble));
-            let holds = match (exempt, trouble.is_some()) {
-                (None, _) => false,
-                (Some(missed), false) => missed.is_none(),
-                (Some(_), true) => rule.decision == Decision::Allow,
-            };
-            failed = failed.take().or(trouble);
-            holds.then_some(Missed::Unless)
-        });
-        Judgement { missed, failed }
+        match (when, unless) {
+            (_, Some(Truth::Holds)) => Judgement::Missed(Missed::Unless),
+            (Some(Truth::Fails(error)), _) => Judgement::Unsure { part: "when", error },
+            (_, Some(Truth::Fails(error))) => Judgement::Unsure { part: "unless", error },
+            _ => Judgement::Matches,
+        }
+    }
+
+    fn unseen(&self) -> bool {
+        self.facts.object.is_some_and(Value::is_null)
     }
 
     fn view<'v>(&'v self, compiled: &'v CompiledRule, tightens: bool) -> View<'v, 'a> {
@@ -202,13 +243,20 @@ impl View<'_, '_> {
         })
     }
 
-    /// The first part that does not hold, cheap ones first.
-    fn missed<'r>(
-        &self,
-        when: &'r When,
-        expression: Option<&Expression>,
-        failed: &mut Option<String>,
-    ) -> Option<Missed<'r>> {
+    /// Whether all parts hold, or the first that does not, cheap ones first.
+    fn truth<'r>(&self, part: &'r When, expression: Option<&Expression>, budget: &mut Budget) -> Truth<'r> {
+        if let Some(missed) = self.missed(part) {
+            return Truth::Not(missed);
+        }
+        match expression.map(|e| e.holds(self.views.environment(self.trusting), budget)) {
+            None | Some(Ok(true)) => Truth::Holds,
+            Some(Ok(false)) => Truth::Not(Missed::Expression),
+            Some(Err(error)) => Truth::Fails(error),
+        }
+    }
+
+    /// The first part that does not hold, the expression aside.
+    fn missed<'r>(&self, when: &'r When) -> Option<Missed<'r>> {
         let Facts { requester, namespace_labels, requested_by, .. } = self.views.facts;
         if let Some(tag) = when.risk_tags.iter().find(|tag| !self.has(tag)) {
             return Some(Missed::Tag(tag));
@@ -224,17 +272,8 @@ impl View<'_, '_> {
         if !when.requesters.is_empty() && !covered() {
             return Some(Missed::Requesters);
         }
-        if when.namespace_selector.as_ref().is_some_and(|s| !s.matches(namespace_labels)) {
-            return Some(Missed::Namespace);
-        }
-        match expression.map(|e| e.holds(self.views.environment(self.trusting))) {
-            None | Some(Ok(true)) => None,
-            Some(Ok(false)) => Some(Missed::Expression),
-            Some(Err(error)) => {
-                *failed = Some(error);
-                Some(Missed::Expression)
-            }
-        }
+        let elsewhere = when.namespace_selector.as_ref().is_some_and(|s| !s.matches(namespace_labels));
+        elsewhere.then_some(Missed::Namespace)
     }
 }
 

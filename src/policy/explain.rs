@@ -3,7 +3,7 @@
 
 use crate::api::policy::Decision;
 use crate::api::{Subject, When};
-use crate::policy::evaluate::{Missed, Views};
+use crate::policy::evaluate::{Judgement, Missed, Views};
 use crate::policy::{CompiledPolicy, CompiledRule, DerivedTag, Facts, PolicySet};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -71,7 +71,9 @@ pub fn explain(policies: &PolicySet, facts: &Facts<'_>) -> Vec<PolicyTrace> {
     let gullible = Views::new(&gullible);
     let ready = policies.ready.iter().map(|policy| {
         let applies = policy.applies(facts.namespace_labels);
-        let rules = policy.rules.iter().filter(|_| applies).map(|rule| trace(rule, facts, &views, &gullible));
+        let judge = |views: &Views<'_>| if applies { views.judge(policy) } else { vec![] };
+        let judged = policy.rules.iter().zip(judge(&views)).zip(judge(&gullible));
+        let rules = judged.map(|((rule, judgement), otherwise)| trace(rule, facts, judgement, &otherwise));
         PolicyTrace {
             policy: policy.name.to_string(),
             standing: if applies { Standing::Applies } else { Standing::Elsewhere },
@@ -106,22 +108,36 @@ fn believed(facts: &Facts<'_>) -> Vec<DerivedTag> {
     all.map(|tag| DerivedTag { tag: tag.into(), policy: None, detail: String::new(), advisory: false }).collect()
 }
 
-fn trace(rule: &CompiledRule, facts: &Facts<'_>, views: &Views<'_>, gullible: &Views<'_>) -> RuleTrace {
-    let judgement = views.judge(rule);
-    let matched = judgement.applies();
-    let missed = judgement.missed.map(|missed| words(missed, rule, facts, judgement.failed.as_deref()));
-    let otherwise = || gullible.judge(rule).applies() != matched;
+fn trace(rule: &CompiledRule, facts: &Facts<'_>, judgement: Judgement<'_>, gullible: &Judgement<'_>) -> RuleTrace {
+    let decision = rule.rule.decision;
+    let matched = judgement.applies(decision);
+    let otherwise = gullible.applies(decision) != matched;
+    let (missed, failed) = match judgement {
+        Judgement::Matches => (None, None),
+        Judgement::Missed(missed) => (Some(words(missed, rule, facts)), None),
+        Judgement::Unsure { part, error } => (unsure(decision, part, &error), Some(error)),
+    };
     RuleTrace {
         rule: rule.rule.name.clone(),
-        decision: rule.rule.decision,
+        decision,
         matched,
         missed,
-        hint: otherwise().then(|| hint(rule, facts, matched)).flatten(),
-        failed: judgement.failed,
+        hint: otherwise.then(|| hint(rule, facts, matched)).flatten(),
+        failed,
     }
 }
 
-fn words(missed: Missed<'_>, rule: &CompiledRule, facts: &Facts<'_>, failed: Option<&str>) -> String {
+/// Why a rule does not match whose expression failed; none where it matches all the same.
+fn unsure(decision: Decision, part: &str, error: &str) -> Option<String> {
+    let effect = match decision {
+        Decision::Allow => "so it allows nothing, and its bounds hold",
+        Decision::RequireApproval => return None,
+        Decision::Deny => "so nothing is approved until it is mended",
+    };
+    Some(format!("the expression of {part} failed, {effect}: {error}"))
+}
+
+fn words(missed: Missed<'_>, rule: &CompiledRule, facts: &Facts<'_>) -> String {
     let none = When::default();
     let when = rule.rule.when.as_ref().unwrap_or(&none);
     match missed {
@@ -145,14 +161,8 @@ fn words(missed: Missed<'_>, rule: &CompiledRule, facts: &Facts<'_>, failed: Opt
             )
         }
         Missed::Namespace => format!("namespaceSelector does not select the namespace {}", facts.namespace),
-        Missed::Expression => match failed {
-            Some(error) => format!("expression failed: {error}"),
-            None => "expression is false".into(),
-        },
-        Missed::Unless => match failed {
-            Some(error) => format!("expression of unless failed, so an Allow does not hold: {error}"),
-            None => "exempted by unless".into(),
-        },
+        Missed::Expression => "expression is false".into(),
+        Missed::Unless => "exempted by unless".into(),
     }
 }
 

@@ -103,6 +103,29 @@ fn the_part_that_does_not_hold_is_named() {
 }
 
 #[test]
+fn the_part_that_failed_is_named_and_what_comes_of_it() {
+    let (fails, holds) = (json!({"expression": "object.spec.missing == 1"}), json!({"expression": "object == null"}));
+    let error = "null has no fields";
+    for (decision, part, effect) in [
+        ("Allow", "when", "so it allows nothing, and its bounds hold"),
+        ("Allow", "unless", "so it allows nothing, and its bounds hold"),
+        ("Deny", "when", "so nothing is approved until it is mended"),
+        ("Deny", "unless", "so nothing is approved until it is mended"),
+    ] {
+        let trace = one(json!({"decision": decision, part: fails}), &asked(&[], &[]));
+        let expected = format!("the expression of {part} failed, {effect}: {error}");
+        assert_eq!((trace.matched, trace.missed, trace.failed.as_deref()), (false, Some(expected), Some(error)));
+    }
+    let trace = one(json!({"decision": "RequireApproval", "when": fails}), &asked(&[], &[]));
+    assert_eq!((trace.matched, trace.missed, trace.failed.as_deref()), (true, None, Some(error)));
+    for decision in ["Allow", "RequireApproval", "Deny"] {
+        let trace = one(json!({"decision": decision, "when": fails, "unless": holds}), &asked(&[], &[]));
+        let expected = (false, Some("exempted by unless".to_string()), None);
+        assert_eq!((trace.matched, trace.missed, trace.failed), expected, "{decision}");
+    }
+}
+
+#[test]
 fn an_author_learns_that_a_claim_earns_no_allow() {
     let allow = json!({"decision": "Allow", "when": {"riskTags": ["read-only"]}});
     let hint = |rule: &Value, asked: &Asked| one(rule.clone(), asked).hint.unwrap_or_default();

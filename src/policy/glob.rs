@@ -3,7 +3,7 @@
 use std::str::Chars;
 
 /// Whether `text` matches `pattern`, where `*` is any run of characters (also none) and `?` any one character.
-/// Takes time proportional to the product of both lengths at worst; both are bounded by the API.
+/// Takes time proportional to the product of both lengths at worst: the API bounds patterns, and callers bound `text`.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     // Where to resume: behind the last `*`, and at the first character that it has not swallowed.

@@ -18,15 +18,15 @@ mod validate;
 mod window;
 
 pub use classify::classify;
-pub use compare::{Difference, compare, decision_name, weaker};
+pub use compare::{Difference, compare, decision_name, tags_suffice, weaker};
 pub use compile::{BrokenPolicy, CompiledPolicy, CompiledRule, PolicyError, PolicySet, compile};
-pub use evaluate::{DerivedTag, Facts, evaluate};
+pub use evaluate::{DerivedTag, Facts, UNSEEN, evaluate};
 pub use explain::{PolicyTrace, RuleTrace, Standing, explain};
-pub use expression::{Environment, Expression, ExpressionError};
+pub use expression::{Budget, Environment, Expression, ExpressionError};
 pub use outcome::{Doubt, Failure, JoinedRequirement, JoinedWindow, MAX_APPROVALS, Outcome};
 pub use quorum::{Places, assign};
 pub use satisfiable::shortfall;
-pub use window::{Passable, Window, opening, opening_past};
+pub use window::{Passable, Window, opening, opening_past, release_by, released_at};
 
 #[cfg(test)]
 mod tests;

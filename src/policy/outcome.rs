@@ -1,16 +1,19 @@
 //! What all matching rules say together: a join, so that order never matters and more rules never mean less.
 
-use crate::api::policy::{DEFAULT_PENDING_TIMEOUT_SECONDS, DEFAULT_RELEASE_TIMEOUT_SECONDS, Decision};
+use crate::api::policy::{Approvals, DEFAULT_PENDING_TIMEOUT_SECONDS, DEFAULT_RELEASE_TIMEOUT_SECONDS, Decision};
 use crate::api::{Constraints, Exclude, FreezeWindow, OnDenied, Rule, SelfApproval, Subject, SubjectKind};
 use crate::policy::{CompiledRule, PolicyError, Window};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The most people that one request can be made to wait for; as many as its `reviews` can hold.
-pub const MAX_APPROVALS: i64 = 64;
+/// The most people that one request can be made to wait for. Its `reviews` hold 64 entries; the rest is kept for denials.
+pub const MAX_APPROVALS: i64 = 48;
 
-/// A requirement after the join: keyed by its normalised approver set, with the highest count.
+/// What the username of every service account begins with.
+pub(super) const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+
+/// A requirement after the join: keyed by its normalised approver set, with the highest count that one rule asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct JoinedRequirement {
     /// The first name, in alphabetical order, that a rule gives it.
@@ -51,16 +54,28 @@ pub struct Doubt {
     pub what: String,
     /// What is wrong in it.
     pub error: String,
+    /// Whether that quotes the policy, and so is for those who may read it.
+    pub quotes: bool,
 }
 
 impl Doubt {
     pub(super) fn broken(policy: &str, error: &PolicyError) -> Self {
         let what = "does not compile and might apply".into();
-        Self { policy: policy.into(), what, error: error.to_string() }
+        Self { policy: policy.into(), what, error: error.to_string(), quotes: true }
+    }
+
+    /// All of it in words, for whoever may read the request.
+    pub fn told(&self) -> String {
+        let Self { policy, what, error, .. } = self;
+        match self.quotes {
+            true => format!("policy {policy} {what}, so nothing is approved; ask its owners to repair it"),
+            false => format!("policy {policy} {what}, so nothing is approved: {error}"),
+        }
     }
 }
 
-/// A rule whose expression failed, and how.
+/// A rule of which nobody can tell whether it matches, since its expression failed, and how. On the safe side: with
+/// RequireApproval it matches; with Allow it does not, and with Deny it raises a doubt, but what it bounds is bound.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The rule.
@@ -69,7 +84,7 @@ pub struct Failure {
     pub error: String,
 }
 
-/// What matching found.
+/// What matching found: the rules that match, and beside them, or among them, those that failed.
 #[derive(Debug, Default)]
 pub(super) struct Matched {
     pub rules: Vec<Arc<CompiledRule>>,
@@ -85,7 +100,8 @@ pub struct Outcome {
     pub decision: Option<Decision>,
     /// Every rule that matched, by policy and rule name.
     pub matches: Vec<Arc<CompiledRule>>,
-    /// All of them, to be met by distinct people; of those with the same approvers, the one with the highest count.
+    /// All of them, to be met by distinct people. Those of one rule with the same approvers add up; of several rules, the
+    /// highest sum counts.
     pub requirements: Vec<JoinedRequirement>,
     /// The smallest: this many denials end it.
     pub denials: i32,
@@ -93,7 +109,8 @@ pub struct Outcome {
     pub self_approval: SelfApproval,
     /// Whether one rule excludes whoever created the Job.
     pub exclude_creator: bool,
-    /// The policies, each once, that exclude whoever last changed them.
+    /// The policies, each once, whose last editors are excluded: all that have a matching rule, once one rule asks for it.
+    /// Else an editor would loosen one policy, and approve where only another says that editors don't.
     pub exclude_editors: BTreeSet<Arc<str>>,
     /// Who those editors are, sorted.
     pub editors: BTreeSet<Arc<str>>,
@@ -116,7 +133,7 @@ pub struct Outcome {
     pub pending_timeout_seconds: i64,
     /// The shortest that a rule of the winning decision says, in seconds.
     pub release_timeout_seconds: i64,
-    /// Rules whose expression failed, in the order of `matches`.
+    /// Rules whose expression failed, whether they match or not, in the order of `matches`.
     pub failures: Vec<Failure>,
     /// All of them: while there is one, nothing is approved or allowed.
     pub doubts: Vec<Doubt>,
@@ -130,29 +147,33 @@ impl Outcome {
         failures.sort_by(|a, b| (&a.rule.policy, &a.rule.rule.name).cmp(&(&b.rule.policy, &b.rule.rule.name)));
         let rules = || matches.iter().map(|m| &m.rule);
         let decision = rules().map(|r| r.decision).max();
-        let deciding = || rules().filter(|r| Some(r.decision) == decision);
+        // A rule that only might match decides nothing, and still bounds: else whoever makes it fail would be rid of it.
+        let bounding = bounding(&matches, &failures);
+        let bounds = || bounding.iter().map(|m| &m.rule);
+        let deciding = || bounds().filter(|r| Some(r.decision) == decision);
         let approvals = || rules().filter_map(|r| r.approvals.as_ref());
         let granted = approvals().next().is_some() && approvals().all(|a| a.self_approval == SelfApproval::Allow);
-        let excluding: Vec<_> = matches.iter().filter(|m| m.excludes(Exclude::PolicyEditor)).collect();
+        let excludes_editors = matches.iter().any(|m| m.excludes(Exclude::PolicyEditor));
+        let edited: Vec<_> = matches.iter().filter(|_| excludes_editors).collect();
         doubts.extend(failures.iter().filter_map(undecided));
-        doubts.extend(excluding.iter().filter(|m| m.editor.is_none()).map(|m| nobody_stamped(m)));
+        doubts.extend(edited.iter().filter(|m| m.editor.is_none()).map(|m| nobody_stamped(m)));
         doubts.sort_by(|a, b| (&a.policy, &a.what, &a.error).cmp(&(&b.policy, &b.what, &b.error)));
         doubts.dedup();
         Self {
             decision,
             requirements: requirements(rules()),
-            denials: approvals().map(|a| a.denials).min().unwrap_or(1),
+            denials: rules().filter_map(denials).min().unwrap_or(1),
             self_approval: if granted { SelfApproval::Allow } else { SelfApproval::Forbid },
             exclude_creator: matches.iter().any(|m| m.excludes(Exclude::JobCreator)),
-            exclude_editors: excluding.iter().map(|m| m.policy.clone()).collect(),
-            editors: excluding.iter().filter_map(|m| m.editor.clone()).collect(),
+            exclude_editors: edited.iter().map(|m| m.policy.clone()).collect(),
+            editors: edited.iter().filter_map(|m| m.editor.clone()).collect(),
             require_comment: approvals().any(|a| a.require_comment),
-            constraints: rules().fold(Constraints::default(), |all, r| all.tightest(&r.constraints)),
-            require_immutable_inputs: rules().any(|r| r.require_immutable_inputs),
-            require_image_digests: rules().any(|r| r.require_image_digests),
-            on_denied: rules().filter_map(|r| r.on_denied).max(),
-            not_before_seconds: rules().filter_map(|r| r.not_before_seconds).max(),
-            windows: matches.iter().flat_map(windows).collect(),
+            constraints: bounds().fold(Constraints::default(), |all, r| all.tightest(&r.constraints)),
+            require_immutable_inputs: bounds().any(|r| r.require_immutable_inputs),
+            require_image_digests: bounds().any(|r| r.require_image_digests),
+            on_denied: bounds().filter_map(|r| r.on_denied).max(),
+            not_before_seconds: bounds().filter_map(|r| r.not_before_seconds).max(),
+            windows: bounding.iter().flat_map(windows).collect(),
             pending_timeout_seconds: deciding()
                 .map(|r| r.pending_timeout_seconds)
                 .min()
@@ -199,7 +220,7 @@ impl Outcome {
             .map(|r| json!({"name": r.name, "count": r.count, "approvers": r.approvers}))
             .collect();
         json!({
-            "version": 2,
+            "version": 3,
             "decision": self.decision,
             "rules": rules,
             "requirements": requirements,
@@ -214,7 +235,7 @@ impl Outcome {
             "onDenied": self.on_denied,
             "notBeforeSeconds": self.not_before_seconds,
             "freezeWindows": self.windows.iter().map(JoinedWindow::document).collect::<Vec<_>>(),
-            "failures": self.failures.iter().map(Failure::document).collect::<Vec<_>>(),
+            "failures": self.failures.iter().filter_map(Failure::document).collect::<Vec<_>>(),
             "pendingTimeoutSeconds": self.pending_timeout_seconds,
             "releaseTimeoutSeconds": self.release_timeout_seconds,
         })
@@ -228,9 +249,30 @@ impl JoinedWindow {
 }
 
 impl Failure {
-    fn document(&self) -> Value {
-        json!({"policy": &*self.rule.policy, "rule": self.rule.rule.name, "error": self.error})
+    /// Named where it bears on the outcome, and without a text: a word that is put otherwise changes no outcome.
+    fn document(&self) -> Option<Value> {
+        let rule = &self.rule.rule;
+        let bears = rule.decision == Decision::RequireApproval || bears(rule);
+        bears.then(|| json!({"policy": &*self.rule.policy, "rule": rule.name}))
     }
+}
+
+/// Whether a rule bounds anything, whatever it decides.
+fn bears(rule: &Rule) -> bool {
+    !rule.constraints.is_empty()
+        || rule.require_immutable_inputs
+        || rule.require_image_digests
+        || rule.on_denied.is_some()
+        || rule.not_before_seconds.is_some()
+        || !rule.freeze_windows.is_empty()
+}
+
+/// The rules that match, and those that might, by policy and name.
+fn bounding(matches: &[Arc<CompiledRule>], failures: &[Failure]) -> Vec<Arc<CompiledRule>> {
+    let unsure = failures.iter().map(|f| &f.rule).filter(|r| r.rule.decision != Decision::RequireApproval);
+    let mut all: Vec<_> = matches.iter().chain(unsure).cloned().collect();
+    all.sort_by(|a, b| (&a.policy, &a.rule.name).cmp(&(&b.policy, &b.rule.name)));
+    all
 }
 
 /// A Deny that might have matched: it is not for a failing expression to deny for good, nor to let go.
@@ -240,14 +282,22 @@ fn undecided(failure: &Failure) -> Option<Doubt> {
         policy: rule.policy.to_string(),
         what: format!("might deny it: the expression of its rule {} cannot be evaluated", rule.rule.name),
         error: error.clone(),
+        quotes: false,
     })
+}
+
+/// How many denials end it, by a rule that asks anybody: of those who may pass the window of an Allow, one does.
+fn denials(rule: &Rule) -> Option<i32> {
+    let passers = || rule.freeze_windows.iter().any(|window| !window.may_pass.is_empty());
+    rule.approvals.as_ref().map(|approvals| approvals.denials).or_else(|| passers().then_some(1))
 }
 
 fn nobody_stamped(rule: &CompiledRule) -> Doubt {
     Doubt {
         policy: rule.policy.to_string(),
-        what: "excludes whoever last changed it, and nobody was stamped as that".into(),
+        what: "was changed last by somebody who is excluded, and nobody was stamped as that".into(),
         error: "change its spec while admission is there, or delete it and apply it again".into(),
+        quotes: false,
     }
 }
 
@@ -255,12 +305,18 @@ fn windows(rule: &Arc<CompiledRule>) -> impl Iterator<Item = JoinedWindow> {
     (0..rule.windows.len()).map(move |number| JoinedWindow { rule: rule.clone(), number })
 }
 
+/// By approvers, the name and the count.
+type Joining<'a> = BTreeMap<BTreeSet<Subject>, (&'a str, i32)>;
+
+/// Within a rule the counts of the same approvers add up, for all its requirements are to be met; between rules the highest
+/// holds, so that a rule said twice asks for nothing more.
 fn requirements<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<JoinedRequirement> {
-    let mut joined: BTreeMap<BTreeSet<Subject>, (&str, i32)> = BTreeMap::new();
-    for requirement in rules.filter_map(|r| r.approvals.as_ref()).flat_map(|a| &a.requirements) {
-        let key = requirement.approvers.iter().map(normalised).collect();
-        let slot = joined.entry(key).or_insert((&requirement.name, requirement.count));
-        *slot = (slot.0.min(&requirement.name), slot.1.max(requirement.count));
+    let mut joined = Joining::new();
+    for approvals in rules.filter_map(|r| r.approvals.as_ref()) {
+        for (approvers, (name, count)) in of_one_rule(approvals) {
+            let slot = joined.entry(approvers).or_insert((name, count));
+            *slot = (slot.0.min(name), slot.1.max(count));
+        }
     }
     let mut all: Vec<_> = joined
         .into_iter()
@@ -274,11 +330,20 @@ fn requirements<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<JoinedRequirem
     all
 }
 
+fn of_one_rule(approvals: &Approvals) -> Joining<'_> {
+    let mut own = Joining::new();
+    for requirement in &approvals.requirements {
+        let key = requirement.approvers.iter().map(normalised).collect();
+        let slot = own.entry(key).or_insert((&requirement.name, 0));
+        *slot = (slot.0.min(&requirement.name), slot.1.saturating_add(requirement.count));
+    }
+    own
+}
+
 /// One spelling for one subject: a service account may also be named as the user that it is.
 pub(super) fn normalised(subject: &Subject) -> Subject {
-    let account = || subject.name.strip_prefix("system:serviceaccount:")?.split_once(':');
     match subject.kind {
-        SubjectKind::User => account().map(|(namespace, name)| Subject {
+        SubjectKind::User => service_account(&subject.name).map(|(namespace, name)| Subject {
             kind: SubjectKind::ServiceAccount,
             name: name.into(),
             namespace: Some(namespace.into()),
@@ -286,4 +351,16 @@ pub(super) fn normalised(subject: &Subject) -> Subject {
         _ => None,
     }
     .unwrap_or_else(|| subject.clone())
+}
+
+/// Namespace and name of the service account with that username, as far as there can be one.
+pub(super) fn service_account(username: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = username.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
+    let label = |part: &str| {
+        let edged = !part.starts_with('-') && !part.ends_with('-');
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !part.is_empty() && edged && part.chars().all(plain)
+    };
+    let sound = label(namespace) && namespace.len() <= 63 && name.split('.').all(label) && name.len() <= 253;
+    sound.then_some((namespace, name))
 }

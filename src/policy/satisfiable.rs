@@ -56,11 +56,22 @@ pub fn shortfall(requirements: &[JoinedRequirement], unavailable: &dyn Fn(&Subje
     Some(format!("{}; {why}", needed(&short, "left")))
 }
 
+/// The people, each once, where all are named.
+pub(super) fn named<'a>(mut subjects: impl Iterator<Item = &'a Subject>) -> Option<BTreeSet<Subject>> {
+    subjects.try_fold(BTreeSet::new(), |mut people, subject| {
+        people.insert(normalised(subject));
+        (!open_ended(subject)).then_some(people)
+    })
+}
+
+fn open_ended(subject: &Subject) -> bool {
+    matches!(subject.kind, SubjectKind::Group | SubjectKind::Authorized)
+}
+
 fn listings<'a>(
     requirements: impl Iterator<Item = (&'a str, i32, &'a [Subject])>,
     unavailable: &dyn Fn(&Subject) -> bool,
 ) -> Vec<Listing<'a>> {
-    let open_ended = |s: &Subject| matches!(s.kind, SubjectKind::Group | SubjectKind::Authorized);
     requirements
         .filter(|(_, _, approvers)| !approvers.iter().any(open_ended))
         .map(|(name, count, approvers)| {

@@ -3,16 +3,21 @@
 
 use crate::api::policy::{ApprovalPolicySpec, Approvals, Decision, Requirement};
 use crate::api::{
-    Classifier, ClassifierWhen, Constraints, LabelSelector, Operator, Quantity, Rule, ServiceAccountMay, Subject,
+    Classifier, ClassifierWhen, Constraints, LabelSelector, Limit, Operator, Rule, ServiceAccountMay, Subject,
     SubjectKind, When,
 };
-use crate::policy::{PolicyError, satisfiable};
+use crate::policy::outcome::{SERVICE_ACCOUNT, service_account};
+use crate::policy::{MAX_APPROVALS, PolicyError, satisfiable};
 use std::collections::BTreeSet;
 
 type Checked = Result<(), PolicyError>;
 
 /// The longest that a timeout or a run may take, in seconds.
 const ONE_YEAR: i64 = 31_536_000;
+/// The most retries that a bound can allow, Pods at a time, and the most that a limit can say: as the API has them.
+const MOST_RETRIES: i64 = 1000;
+const MOST_PARALLEL: i64 = 100_000;
+const MOST_LIMIT: i64 = (1 << 53) - 1;
 
 /// Checks a policy of that name.
 pub fn policy(name: &str, spec: &ApprovalPolicySpec) -> Checked {
@@ -66,7 +71,7 @@ fn rule(at: &str, policy: &str, rule: &Rule) -> Checked {
     belongs(at, rule)?;
     waits(at, policy, rule)?;
     match (&rule.approvals, rule.decision) {
-        (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), policy, a),
+        (Some(a), Decision::RequireApproval) => approvals(&format!("{at}.approvals"), policy, rule, a),
         (None, Decision::RequireApproval) => {
             fail(format!("{at}.approvals"), "is required with decision RequireApproval")
         }
@@ -96,11 +101,8 @@ fn belongs(at: &str, rule: &Rule) -> Checked {
     }
 }
 
-/// Delay and freeze windows: names, and who may pass. What a window is made of is compiled.
+/// Freeze windows: names, and who may pass. What a window is made of is compiled.
 fn waits(at: &str, policy: &str, rule: &Rule) -> Checked {
-    if rule.not_before_seconds.is_some_and(|n| !(1..=ONE_YEAR).contains(&n)) {
-        return fail(format!("{at}.notBeforeSeconds"), "must be from 1 to 31536000 (a year)");
-    }
     let mut names = BTreeSet::new();
     for window in &rule.freeze_windows {
         if !names.insert(&window.name) {
@@ -154,7 +156,7 @@ fn classifier(at: &str, classifier: &Classifier) -> Checked {
     }
 }
 
-fn approvals(at: &str, policy: &str, approvals: &Approvals) -> Checked {
+fn approvals(at: &str, policy: &str, rule: &Rule, approvals: &Approvals) -> Checked {
     if approvals.requirements.is_empty() {
         return fail(format!("{at}.requirements"), "needs at least one requirement");
     }
@@ -168,7 +170,31 @@ fn approvals(at: &str, policy: &str, approvals: &Approvals) -> Checked {
         }
         self::requirement(&format!("{at}.requirements[{}]", requirement.name), policy, requirement)?;
     }
-    satisfiable::rule(&approvals.requirements).map_err(|e| PolicyError::new(format!("{at}.requirements"), e))
+    let together: i64 = approvals.requirements.iter().map(|r| i64::from(r.count)).sum();
+    if together > MAX_APPROVALS {
+        let problem = format!(
+            "take {together} people together; at most {MAX_APPROVALS} approvals can be recorded, so lower a count"
+        );
+        return fail(format!("{at}.requirements"), problem);
+    }
+    satisfiable::rule(&approvals.requirements).map_err(|e| PolicyError::new(format!("{at}.requirements"), e))?;
+    denials(at, rule, approvals)
+}
+
+/// Where all who may deny are listed by name, there are enough of them.
+fn denials(at: &str, rule: &Rule, approvals: &Approvals) -> Checked {
+    let approvers = approvals.requirements.iter().flat_map(|r| &r.approvers);
+    let heard = approvers.chain(rule.freeze_windows.iter().flat_map(|w| &w.may_pass));
+    match satisfiable::named(heard).map(|people| people.len()) {
+        Some(people) if i64::from(approvals.denials) > people as i64 => fail(
+            format!("{at}.denials"),
+            format!(
+                "is {}, and only {people} people may deny; nobody could stop it, so lower it or list more people",
+                approvals.denials
+            ),
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn requirement(at: &str, policy: &str, requirement: &Requirement) -> Checked {
@@ -206,20 +232,44 @@ fn approver(at: &str, policy: &str, approver: &Subject) -> Checked {
 }
 
 fn constraints(at: &str, constraints: &Constraints) -> Checked {
-    let wrong = constraints.max_runtime_seconds.is_some_and(|n| !(1..=ONE_YEAR).contains(&n))
-        || constraints.max_retries.is_some_and(|n| n < 0)
-        || constraints.max_parallelism.is_some_and(|n| n < 1)
-        || constraints.max_cpu.iter().chain(&constraints.max_memory).any(Quantity::is_zero)
-        || constraints.limits.values().any(|limit| limit.0 < 0);
-    if wrong { fail(at, "a bound is beyond what it can be") } else { Ok(()) }
+    let numbers = [
+        ("maxRuntimeSeconds", constraints.max_runtime_seconds, 1..=ONE_YEAR, " (a year)"),
+        ("maxRetries", constraints.max_retries.map(i64::from), 0..=MOST_RETRIES, ""),
+        ("maxParallelism", constraints.max_parallelism.map(i64::from), 1..=MOST_PARALLEL, ""),
+    ];
+    for (field, number, range, unit) in numbers {
+        if let Some(n) = number.filter(|n| !range.contains(n)) {
+            let (least, most) = (range.start(), range.end());
+            return fail(format!("{at}.{field}"), format!("is {n}; must be from {least} to {most}{unit}"));
+        }
+    }
+    for (field, amount) in [("maxCpu", &constraints.max_cpu), ("maxMemory", &constraints.max_memory)] {
+        if let Some(amount) = amount.as_ref().filter(|amount| amount.is_zero()) {
+            return fail(format!("{at}.{field}"), format!("is {}; must be more than 0", amount.as_str()));
+        }
+    }
+    match constraints.limits.iter().find(|(_, limit)| !(0..=MOST_LIMIT).contains(&limit.0)) {
+        Some((name, Limit(n))) => {
+            fail(format!("{at}.limits.{name}"), format!("is {n}; must be from 0 to {MOST_LIMIT}"))
+        }
+        None => Ok(()),
+    }
 }
 
-fn subject(at: &str, subject: &Subject) -> Checked {
+pub(super) fn subject(at: &str, subject: &Subject) -> Checked {
     if subject.name.is_empty() {
         return fail(format!("{at}.name"), "is empty");
     }
     if (subject.kind == SubjectKind::ServiceAccount) != subject.namespace.is_some() {
         return fail(format!("{at}.namespace"), "is required for a ServiceAccount, and only there");
+    }
+    let pretends = subject.kind == SubjectKind::User && subject.name.starts_with(SERVICE_ACCOUNT);
+    if pretends && service_account(&subject.name).is_none() {
+        let problem = format!(
+            "{:?} is no service account's username; name it as kind ServiceAccount, with namespace and name",
+            subject.name
+        );
+        return fail(format!("{at}.name"), problem);
     }
     Ok(())
 }

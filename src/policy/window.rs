@@ -173,6 +173,37 @@ pub fn opening_past(windows: &[Passable<'_>], t: Timestamp) -> Option<Timestamp>
     first_opening(windows, t, &mut { MOST_ROUNDS })
 }
 
+/// Until when something must be released that was ready at `ready`: so many seconds after it first could be. Where a window
+/// holds then, as long after its end, once: what is approved shortly before a window is not used up by it. Where there is
+/// no opening, since nobody passes what they may, the clock starts at once.
+pub fn release_by(windows: &[Passable<'_>], ready: Timestamp, timeout: i64) -> Timestamp {
+    let timeout = SignedDuration::from_secs(timeout);
+    let first = opening_past(windows, ready).unwrap_or(ready);
+    let by = later(first, timeout);
+    opening_past(windows, by).filter(|open| *open > by).map_or(by, |open| later(open, timeout))
+}
+
+/// When something is released that was ready at `ready`; none where its clock, if it has one, runs out first. Nobody counts
+/// on a pass before it is given.
+pub fn released_at(windows: &[Passable<'_>], ready: Timestamp, timeout: Option<i64>) -> Option<Timestamp> {
+    let mut news: Vec<Timestamp> = windows.iter().filter_map(|(_, passed)| *passed).collect();
+    news.retain(|passed| *passed > ready);
+    news.push(ready);
+    news.sort();
+    for (i, now) in news.iter().enumerate() {
+        let known: Vec<_> = windows.iter().map(|(w, passed)| (*w, passed.filter(|passed| passed <= now))).collect();
+        let closed: Vec<_> = known.iter().filter(|(_, passed)| passed.is_none()).map(|(window, _)| *window).collect();
+        let by = timeout.map(|timeout| release_by(&known, ready, timeout));
+        let open = opening(&closed, *now).filter(|open| by.is_none_or(|by| *open <= by));
+        match (open, news.get(i + 1)) {
+            (Some(open), next) if next.is_none_or(|next| open <= *next) => return Some(open),
+            (_, Some(next)) if by.is_none_or(|by| *next <= by) => {}
+            _ => return None,
+        }
+    }
+    None
+}
+
 fn first_opening(windows: &[Passable<'_>], from: Timestamp, rounds: &mut usize) -> Option<Timestamp> {
     let (horizon, mut t) = (later(from, HORIZON), from);
     while t <= horizon {

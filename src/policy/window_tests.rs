@@ -231,6 +231,38 @@ fn a_policy_whose_windows_make_no_sense_is_refused_with_the_field() {
     }
 }
 
+#[test]
+fn a_release_clock_is_not_used_up_by_a_window_and_waits_for_nobody_for_ever() {
+    let window = |start: &str, hours: i64| Window::compile(&freeze(start, hours * 3600, "UTC")).unwrap();
+    let (night, day) = (window("0 18 * * *", 12), window("0 6 * * *", 12));
+    let clock = |hour: i64| at("2026-01-05T00:00:00Z") + SignedDuration::from_hours(hour);
+    let hour = 3600;
+    let by = |windows: &[Passable<'_>], ready| release_by(windows, ready, hour);
+    assert_eq!(by(&[], clock(8)), clock(9));
+    assert_eq!(by(&[(&night, None)], clock(8)), clock(9));
+    assert_eq!(by(&[(&night, None)], clock(20)), clock(31), "from its end");
+    let minute = SignedDuration::from_mins(1);
+    assert_eq!(by(&[(&night, None)], clock(17) - minute), clock(18) - minute);
+    assert_eq!(by(&[(&night, None)], clock(17)), clock(31), "it would run out in the window");
+    assert_eq!(by(&[(&night, Some(clock(17)))], clock(17)), clock(18), "which was passed");
+    let closed = |passed: Option<i64>| [(&night, passed.map(clock)), (&day, None)];
+    assert_eq!(by(&closed(None), clock(8)), clock(9), "it never opens");
+
+    let released = |windows: &[Passable<'_>], ready, timeout| released_at(windows, clock(ready), timeout);
+    assert_eq!(released(&[(&night, None)], 20, Some(hour)), Some(clock(30)));
+    assert_eq!(released(&[(&night, Some(clock(22)))], 20, Some(hour)), Some(clock(22)));
+    assert_eq!(released(&[(&night, Some(clock(40)))], 20, Some(hour)), Some(clock(30)), "it opened before");
+    // The day is left, which ends at 18.
+    assert_eq!(released(&closed(Some(8)), 8, Some(hour)), Some(clock(18)));
+    let half = clock(8) + SignedDuration::from_mins(30);
+    assert_eq!(released_at(&[(&night, Some(half)), (&day, None)], clock(8), Some(hour)), Some(clock(18)));
+    assert_eq!(released(&closed(Some(10)), 8, Some(hour)), None, "the clock ran out before somebody passed it");
+    assert_eq!(released(&closed(Some(10)), 8, None), Some(clock(18)), "what is allowed has no clock");
+    assert_eq!(released(&closed(None), 8, None), None);
+    let one_by_one = |second| [(&night, Some(half)), (&day, Some(clock(second)))];
+    assert_eq!(released(&one_by_one(9), 8, Some(hour)), Some(clock(9)));
+}
+
 /// Every minute from `from` on at which a window begins, by walking through time with an eye on the clock: what it shows for
 /// the first time, or jumps over.
 fn starts(text: &str, zone: &TimeZone, from: Timestamp, minutes: i64) -> Vec<Timestamp> {

@@ -3,8 +3,11 @@
 use crate::api::{ApprovalRequestStatus, Requester, Reviewer, Subject, SubjectKind};
 use std::collections::BTreeSet;
 
-/// Most groups and policies that are kept with a review.
+/// Most groups that are kept with a review.
 const MOST_KEPT: usize = 32;
+/// Most policies that one request can ask the authorizer about. The admission policy on requests asks again about each, and
+/// has a budget.
+pub const MOST_POLICIES: usize = 16;
 
 /// Whether the reviewer is one of the subjects, or belongs to one. Of kind `Authorized` is whoever the authorizer granted it,
 /// as admission sealed that with the review.
@@ -33,9 +36,10 @@ pub fn named_groups(status: &ApprovalRequestStatus, groups: &[String]) -> Vec<St
     kept.into_iter().take(MOST_KEPT).cloned().collect()
 }
 
-/// The policies on which the request asks for the authorizer's word, sorted. Not more than can be kept with a review.
+/// The policies on which the request asks for the authorizer's word, sorted. A request that asks about too many is never up
+/// for review.
 pub fn named_policies(status: &ApprovalRequestStatus) -> Vec<String> {
-    named(status, SubjectKind::Authorized).into_iter().take(MOST_KEPT).map(Into::into).collect()
+    named(status, SubjectKind::Authorized).into_iter().take(MOST_POLICIES).map(Into::into).collect()
 }
 
 fn named(status: &ApprovalRequestStatus, kind: SubjectKind) -> BTreeSet<&str> {
@@ -44,9 +48,27 @@ fn named(status: &ApprovalRequestStatus, kind: SubjectKind) -> BTreeSet<&str> {
 
 /// Whether the caller is who asked: by username, or by uid where the authenticator gives one.
 pub fn is_requester(requester: &Requester, username: &str, uid: Option<&str>) -> bool {
-    let same_uid = match (requester.uid.as_deref(), uid) {
-        (Some(a), Some(b)) => !a.is_empty() && a == b,
-        _ => false,
-    };
-    requester.username == username || same_uid
+    same_person((&requester.username, requester.uid.as_deref()), (username, uid))
+}
+
+/// Whether two identities are one person: the same username, or the same uid where the authenticator gives one. A username
+/// may be taken from an address that changes.
+pub fn same_person(a: (&str, Option<&str>), b: (&str, Option<&str>)) -> bool {
+    let same_uid = a.1.zip(b.1).is_some_and(|(a, b)| !a.is_empty() && a == b);
+    a.0 == b.0 || same_uid
+}
+
+/// For each reviewer, the place of the first who is the same person, also by way of others.
+pub fn persons(reviewers: &[&Reviewer]) -> Vec<usize> {
+    let identity = |i: usize| (reviewers[i].username.as_str(), reviewers[i].uid.as_deref());
+    let mut first: Vec<usize> = (0..reviewers.len()).collect();
+    for later in 0..reviewers.len() {
+        for earlier in 0..later {
+            let (a, b) = (first[earlier].min(first[later]), first[earlier].max(first[later]));
+            if a != b && same_person(identity(earlier), identity(later)) {
+                first.iter_mut().filter(|f| **f == b).for_each(|f| *f = a);
+            }
+        }
+    }
+    first
 }

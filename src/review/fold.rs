@@ -2,8 +2,9 @@
 
 use crate::api::{Requester, RequirementProgress, Review, ReviewDecision, Reviewer, SelfApproval, Subject};
 use crate::policy::{JoinedRequirement, Places, assign};
-use crate::review::{covers, is_requester};
+use crate::review::{covers, is_requester, persons};
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 
 /// A stored review and whether its seal holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,9 +28,9 @@ pub struct Terms<'a> {
     pub self_approval: SelfApproval,
     /// Who asked.
     pub requester: &'a Requester,
-    /// Who else has a part in what runs; they count as the requester does.
+    /// Who else has a part in what runs; their approvals count as the requester's do.
     pub parties: &'a [String],
-    /// Who does not count, whatever else is allowed: neither their approvals nor their denials.
+    /// Whose approvals do not count, whatever else is allowed.
     pub excluded: &'a [String],
     /// Whether an approval counts only with a comment that is not blank.
     pub require_comment: bool,
@@ -58,8 +59,9 @@ pub struct Tally {
     pub unsealed: usize,
 }
 
-/// Folds reviews, in stored order. A reviewer's last word counts, but nobody approves after their own denial. Who said the
-/// same again said it the first time: an approval given in time does not grow late.
+/// Folds reviews, in stored order. A person's last word counts, but nobody approves after their own denial. Who said the
+/// same again said it the first time: an approval given in time does not grow late. Whoever approved may take it back, also
+/// when they are no approver any more.
 pub fn fold(reviews: &[CountedReview], terms: &Terms<'_>) -> Tally {
     let words = last_words(reviews, terms);
     let of = |wanted| words.iter().copied().filter(move |w| w.decision == wanted);
@@ -81,28 +83,46 @@ pub fn fold(reviews: &[CountedReview], terms: &Terms<'_>) -> Tally {
     }
 }
 
-/// Each reviewer's last word that counts.
+/// Each person's last word that counts.
 fn last_words<'a>(reviews: &'a [CountedReview], terms: &Terms<'_>) -> Vec<&'a Review> {
-    let mut words: Vec<&'a Review> = vec![];
-    let current = reviews.iter().filter(|r| r.sealed && r.review.digest == terms.digest).map(|r| &r.review);
-    for review in current.filter(|review| counts(review, terms)) {
-        match words.iter_mut().find(|w| w.reviewer.username == review.reviewer.username) {
-            Some(word) if word.decision == ReviewDecision::Deny || word.decision == review.decision => {}
-            Some(word) => *word = review,
-            None => words.push(review),
+    let sealed: Vec<&'a Review> = reviews.iter().filter(|r| r.sealed).map(|r| &r.review).collect();
+    let persons = persons(&sealed.iter().map(|r| &r.reviewer).collect::<Vec<_>>());
+    let (mut words, mut approvers): (Vec<(usize, &'a Review)>, BTreeSet<usize>) = Default::default();
+    for (review, person) in sealed.into_iter().zip(persons).filter(|(review, _)| review.digest == terms.digest) {
+        let asked = is_asked(&review.reviewer, terms);
+        if asked && review.decision == ReviewDecision::Approve {
+            approvers.insert(person);
+        }
+        if !counts(review, asked || approvers.contains(&person), terms) {
+            continue;
+        }
+        match words.iter_mut().find(|(who, _)| *who == person) {
+            Some((_, word)) if word.decision == ReviewDecision::Deny || word.decision == review.decision => {}
+            Some((_, word)) => *word = review,
+            None => words.push((person, review)),
         }
     }
-    words
+    words.into_iter().map(|(_, word)| word).collect()
 }
 
-fn counts(review: &Review, terms: &Terms<'_>) -> bool {
+/// Whether a word counts. A denial does from everybody who is asked, or was when they approved. An approval does not from
+/// who asked, has a part in it or is excluded: some of those names come from whoever made the Job, so they take no veto away.
+fn counts(review: &Review, heard: bool, terms: &Terms<'_>) -> bool {
     let reviewer = &review.reviewer;
-    let own = is_requester(terms.requester, &reviewer.username, reviewer.uid.as_deref())
-        || terms.parties.contains(&reviewer.username);
-    let asked = covers(terms.passers, reviewer) || terms.requirements.iter().any(|r| covers(&r.approvers, reviewer));
-    let barred = (own && terms.self_approval == SelfApproval::Forbid) || terms.excluded.contains(&reviewer.username);
-    let silent = terms.require_comment && review.decision == ReviewDecision::Approve && !says_something(review);
-    asked && !barred && !silent
+    let own = || {
+        is_requester(terms.requester, &reviewer.username, reviewer.uid.as_deref())
+            || terms.parties.contains(&reviewer.username)
+    };
+    let barred = || {
+        (terms.self_approval == SelfApproval::Forbid && own())
+            || terms.excluded.contains(&reviewer.username)
+            || (terms.require_comment && !says_something(review))
+    };
+    heard && (review.decision == ReviewDecision::Deny || !barred())
+}
+
+fn is_asked(reviewer: &Reviewer, terms: &Terms<'_>) -> bool {
+    covers(terms.passers, reviewer) || terms.requirements.iter().any(|r| covers(&r.approvers, reviewer))
 }
 
 fn says_something(review: &Review) -> bool {

@@ -97,19 +97,89 @@ fn whoever_may_pass_a_window_is_heard_and_fills_no_requirement() {
 }
 
 #[test]
-fn who_is_excluded_counts_for_nothing_whatever_else_is_allowed() {
+fn who_is_excluded_approves_nothing_whatever_else_is_allowed() {
     let requirements = [needs("sre", 1, vec![group("sre")])];
     let excluded = ["alice".to_string()];
     let passers = [group("sre")];
     let allowing = Terms { self_approval: SelfApproval::Allow, ..terms(&requirements) };
     let excluding = Terms { excluded: &excluded, passers: &passers, ..allowing };
-    for review in [approves("alice", &["sre"], 1), denies("alice", &["sre"], 1)] {
-        let counted = fold(std::slice::from_ref(&review), &allowing);
-        assert!(counted.denied || counted.approved_at.is_some());
-        let tally = fold(&[review], &excluding);
-        assert_eq!((tally.denied, tally.approved_at, tally.approving.len()), (false, None, 0));
-    }
+    let review = approves("alice", &["sre"], 1);
+    assert!(fold(std::slice::from_ref(&review), &allowing).approved_at.is_some());
+    let tally = fold(&[review], &excluding);
+    assert_eq!((tally.approved_at, tally.approving.len()), (None, 0));
     assert!(fold(&[approves("bob", &["sre"], 1)], &excluding).approved_at.is_some());
+}
+
+/// Who has a part in it is partly what its creator says: a name on a Job takes an approval from somebody, never a veto.
+#[test]
+fn nobody_who_is_asked_is_barred_from_denying() {
+    let requirements = [needs("sre", 1, vec![group("sre")])];
+    let (requester, names) = (Requester { username: "mallory".into(), ..Requester::default() }, ["alice".to_string()]);
+    let terms = Terms { requester: &requester, ..terms(&requirements) };
+    let excluded = Terms { excluded: &names, self_approval: SelfApproval::Allow, ..terms };
+    for terms in [Terms { parties: &names, ..terms }, excluded] {
+        assert!(fold(&[approves("alice", &["sre"], 1)], &terms).approved_at.is_none());
+        assert!(fold(&[denies("alice", &["sre"], 1)], &terms).denied);
+        assert!(!fold(&[denies("alice", &["developers"], 1)], &terms).denied, "an approver she still has to be");
+    }
+    // Else a rule more, which forbids self-approval, would take a denial back.
+    for self_approval in [SelfApproval::Forbid, SelfApproval::Allow] {
+        assert!(fold(&[denies("mallory", &["sre"], 1)], &Terms { self_approval, ..terms }).denied);
+    }
+}
+
+#[test]
+fn one_uid_is_one_person_whatever_the_names() {
+    let requirements = [needs("sre", 2, vec![group("sre")])];
+    let with_uid = |mut review: CountedReview, uid: &str| {
+        review.review.reviewer.uid = Some(uid.into());
+        review
+    };
+    let renamed = [with_uid(approves("alice", &["sre"], 1), "u-1"), with_uid(approves("alicia", &["sre"], 2), "u-1")];
+    let tally = fold(&renamed, &terms(&requirements));
+    assert_eq!((filled(&tally), tally.approved_at), (1, None));
+    let nobody = [with_uid(approves("alice", &["sre"], 1), ""), with_uid(approves("bob", &["sre"], 2), "")];
+    assert_eq!(filled(&fold(&nobody, &terms(&requirements))), 2, "an empty uid is none");
+    // Also by way of a third: alice without a uid, alice with one, and another name for that one.
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let all = [approves("alice", &["sre"], 1), renamed[0].clone(), renamed[1].clone()];
+        let tally = fold(&order.map(|i| all[i].clone()), &terms(&requirements));
+        assert_eq!(filled(&tally), 1, "{order:?}");
+    }
+    let denied = [renamed[0].clone(), with_uid(denies("alicia", &["sre"], 2), "u-1"), renamed[0].clone()];
+    let two = Terms { denials: 2, ..terms(&requirements) };
+    let tally = fold(&denied, &two);
+    assert_eq!(
+        (filled(&tally), &*tally.deniers),
+        (0, &["alicia".to_string()][..]),
+        "nobody approves after their denial"
+    );
+    let twice = [with_uid(denies("alice", &["sre"], 1), "u-1"), with_uid(denies("alicia", &["sre"], 2), "u-1")];
+    assert!(!fold(&twice, &two).denied, "and nobody denies twice");
+}
+
+#[test]
+fn whoever_approved_takes_it_back_also_when_no_longer_an_approver() {
+    let requirements = [needs("sre", 1, vec![group("sre"), Subject { kind: SubjectKind::Authorized, ..group("p") }])];
+    let mut granted = approves("bob", &[], 2);
+    granted.review.reviewer.authorized = vec!["p".into()];
+    for approval in [approves("alice", &["sre"], 1), granted] {
+        let denial = denies(&approval.review.reviewer.username, &[], 3);
+        let tally = fold(&[approval.clone(), denial.clone()], &terms(&requirements));
+        assert_eq!((tally.denied, tally.approved_at), (true, None));
+        assert!(!fold(std::slice::from_ref(&denial), &terms(&requirements)).denied, "who never counted does not deny");
+        let stale = |mut r: CountedReview| {
+            r.review.digest = "sha256:earlier".into();
+            r
+        };
+        let unsealed = |mut r: CountedReview| {
+            r.sealed = false;
+            r
+        };
+        for gone in [stale(approval.clone()), unsealed(approval)] {
+            assert!(!fold(&[gone, denial.clone()], &terms(&requirements)).denied, "nothing is left to take back");
+        }
+    }
 }
 
 #[test]

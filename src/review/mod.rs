@@ -3,5 +3,7 @@
 mod eligibility;
 mod fold;
 
-pub use eligibility::{asked, covers, eligible, is_requester, named_groups, named_policies};
+pub use eligibility::{
+    MOST_POLICIES, asked, covers, eligible, is_requester, named_groups, named_policies, persons, same_person,
+};
 pub use fold::{CountedReview, Tally, Terms, fold};

@@ -38,18 +38,19 @@ impl NetworkPolicies {
             Some(policy) => {
                 self.by_namespace.entry(namespace).or_default().insert(name, policy);
             }
-            None => self.remove(&namespace, &name),
+            None => return self.remove(&namespace, &name),
         }
         true
     }
 
-    /// A NetworkPolicy is gone.
-    pub fn remove(&mut self, namespace: &str, name: &str) {
-        let Some(policies) = self.by_namespace.get_mut(namespace) else { return };
-        policies.remove(name);
+    /// A NetworkPolicy is gone. Returns whether it was one that egress rests on.
+    pub fn remove(&mut self, namespace: &str, name: &str) -> bool {
+        let Some(policies) = self.by_namespace.get_mut(namespace) else { return false };
+        let removed = policies.remove(name).is_some();
         if policies.is_empty() {
             self.by_namespace.remove(namespace);
         }
+        removed
     }
 
     /// Namespace and name of everything that is kept.

@@ -102,7 +102,7 @@ fn it_counts_in_its_own_namespace_and_only_while_it_is_there() {
     assert!(policies.set(&policy("payments", "deny", json!({"podSelector": {}, "policyTypes": ["Ingress"]}))));
     assert!(policies.open_egress("payments", &labels()));
     policies.set(&policy("payments", "deny", closed));
-    policies.remove("payments", "unknown");
-    policies.remove("payments", "deny");
+    assert!(!policies.remove("payments", "unknown") && !policies.remove("payments", "ingress"));
+    assert!(policies.remove("payments", "deny") && !policies.remove("payments", "deny"));
     assert!(policies.open_egress("payments", &labels()) && policies.names().next().is_none());
 }

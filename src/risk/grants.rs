@@ -1,7 +1,7 @@
 //! Roles and bindings as RBAC knows them.
 
 use crate::risk::Rights;
-use crate::risk::rights::{Grant, Scope, widest};
+use crate::risk::rights::{Grant, Granted, Scope};
 use crate::risk::rules::Powers;
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -146,7 +146,7 @@ impl Grants {
         let subjects = subjects_of(namespace, service_account);
         let bindings: BTreeSet<&Id> =
             subjects.iter().filter_map(|subject| self.by_subject.get(subject)).flatten().collect();
-        let (mut writes, mut reads) = (vec![], vec![]);
+        let (mut writes, mut reads) = (Granted::default(), Granted::default());
         for id in bindings {
             let Some(binding) = self.bindings.get(id) else { continue };
             // A binding to a role that is not there grants nothing.
@@ -164,19 +164,10 @@ impl Grants {
                 cluster_role: binding.role.0 == RbacKind::ClusterRole,
                 role: &binding.role.2,
             };
-            writes.extend(powers.writes.as_ref().map(grant));
-            reads.extend(powers.reads.as_ref().map(grant));
+            powers.writes.as_ref().map(grant).into_iter().for_each(|grant| writes.add(grant));
+            powers.reads.as_ref().map(grant).into_iter().for_each(|grant| reads.add(grant));
         }
-        let beyond = |grants: &[Grant<'_>]| {
-            let far: Vec<_> = grants.iter().filter(|grant| grant.scope != Scope::Own).copied().collect();
-            far.iter().map(|grant| grant.scope).min().zip(widest(&far))
-        };
-        // Of both, the one that reaches farther; changing weighs more than reading.
-        let far = match (beyond(&writes), beyond(&reads)) {
-            (Some(write), Some(read)) => Some(if read.0 < write.0 { read } else { write }),
-            (write, read) => write.or(read),
-        };
-        Rights { writes: widest(&writes), reads_secrets: widest(&reads), cluster_scope: far.map(|(_, text)| text) }
+        Rights::of(&writes, &reads)
     }
 
     fn replace_role(&mut self, id: Id, powers: Option<Powers>) -> bool {

@@ -11,6 +11,8 @@ const ACCOUNTS: [&str; 2] = ["x", "y"];
 const GROUPS: [&str; 4] = ["", "authorization.k8s.io", "countersign.dev", "other"];
 const RESOURCES: [&str; 6] = ["secrets", "pods", "pods/exec", "approvalrequests", "selfsubjectaccessreviews", "other"];
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "patch", "delete", "override", "other"];
+/// A question: group, resource and verb.
+type Ask = (&'static str, &'static str, &'static str);
 
 fn says<'a>(list: &'a Value, word: &str) -> bool {
     let texts: Vec<&'a str> = list.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
@@ -28,17 +30,17 @@ fn names_account(subject: &Value, own_namespace: &str, namespace: &str, account:
     }
 }
 
-/// Whether the account may do this there; an empty namespace asks for the whole cluster.
-fn allowed(objects: &[(RbacKind, DynamicObject)], who: (&str, &str), there: &str, ask: (&str, &str, &str)) -> bool {
+/// The rules of every role that the account holds there; an empty namespace asks for the whole cluster.
+fn held<'a>(objects: &'a [(RbacKind, DynamicObject)], who: (&str, &str), there: &str) -> Vec<&'a Vec<Value>> {
     let bindings =
         objects.iter().filter(|(kind, _)| matches!(kind, RbacKind::ClusterRoleBinding | RbacKind::RoleBinding));
-    let mut rules = bindings.flat_map(|(kind, binding)| {
+    let roles = bindings.flat_map(|(kind, binding)| {
         let own = binding.metadata.namespace.clone().unwrap_or_default();
         let holds = *kind == RbacKind::ClusterRoleBinding || own == there;
         let subjects = binding.data["subjects"].as_array().unwrap();
         let named = subjects.iter().any(|subject| names_account(subject, &own, who.0, who.1));
         let reference = binding.data["roleRef"].clone();
-        let roles = objects.iter().filter(move |(kind, role)| {
+        objects.iter().filter(move |(kind, role)| {
             let place = role.metadata.namespace.clone().unwrap_or_default();
             let there = place.is_empty() || (place == own && !own.is_empty());
             holds
@@ -46,34 +48,46 @@ fn allowed(objects: &[(RbacKind, DynamicObject)], who: (&str, &str), there: &str
                 && kind.as_str() == reference["kind"]
                 && there
                 && role.metadata.name.as_deref() == reference["name"].as_str()
-        });
-        roles.flat_map(|(_, role)| role.data["rules"].as_array().unwrap())
+        })
     });
-    rules.any(|r| says(&r["apiGroups"], ask.0) && says(&r["resources"], ask.1) && says(&r["verbs"], ask.2))
+    roles.map(|(_, role)| role.data["rules"].as_array().unwrap()).collect()
 }
 
-/// Whether there is anything of the sort that the account may do there.
-fn anything(
+fn allows(rules: &[Value], ask: Ask) -> bool {
+    rules.iter().any(|r| says(&r["apiGroups"], ask.0) && says(&r["resources"], ask.1) && says(&r["verbs"], ask.2))
+}
+
+/// Everything of the sort that the account may do there.
+fn everything(
     objects: &[(RbacKind, DynamicObject)],
     who: (&str, &str),
     there: &str,
-    sort: fn(&str, &str, &str) -> bool,
-) -> bool {
+    sort: fn(&[Value], Ask) -> bool,
+) -> BTreeSet<Ask> {
+    let roles = held(objects, who, there);
     let asks = GROUPS.iter().flat_map(|g| RESOURCES.iter().flat_map(move |r| VERBS.iter().map(move |v| (*g, *r, *v))));
-    asks.into_iter().any(|ask| sort(ask.0, ask.1, ask.2) && allowed(objects, who, there, ask))
+    asks.filter(|ask| roles.iter().any(|rules| allows(rules, *ask) && sort(rules, *ask))).collect()
 }
 
-fn changes(group: &str, resource: &str, verb: &str) -> bool {
-    match (group, resource, verb) {
+fn changes(rules: &[Value], ask: Ask) -> bool {
+    match ask {
         ("", "pods/exec", "get") => true,
         (_, _, "get" | "list" | "watch") => false,
-        ("countersign.dev", "approvalrequests", "create" | "patch") => false,
+        ("countersign.dev", "approvalrequests", "create") => false,
+        // Who may ask as well withdraws; who may not, reviews.
+        ("countersign.dev", "approvalrequests", "patch") => {
+            let written = |rule: &&Value| rule["verbs"].as_array().unwrap().iter().any(|verb| verb == "create");
+            let creating: Vec<Value> = rules.iter().filter(written).cloned().collect();
+            let star = |rule: &Value| rule["verbs"].as_array().unwrap().iter().any(|verb| verb == "*");
+            let starred = rules.iter().any(|rule| star(rule) && allows(std::slice::from_ref(rule), ask));
+            starred || !allows(&creating, ("countersign.dev", "approvalrequests", "create"))
+        }
         ("authorization.k8s.io", "selfsubjectaccessreviews", "create") => false,
         _ => true,
     }
 }
 
-fn reads_a_secret(group: &str, resource: &str, verb: &str) -> bool {
+fn reads_a_secret(_: &[Value], (group, resource, verb): Ask) -> bool {
     group.is_empty() && resource == "secrets" && matches!(verb, "get" | "list" | "watch")
 }
 
@@ -134,11 +148,25 @@ proptest! {
         for who in everybody() {
             let rights = known.rights(who.0, who.1);
             let places = ["a", "b", "", "elsewhere"];
-            let there = |sort, far: bool| places.iter().any(|place| (!far || *place != who.0) && anything(&objects, who, place, sort));
+            let there = |sort, far: bool| places.iter().any(|place| (!far || *place != who.0) && !everything(&objects, who, place, sort).is_empty());
             prop_assert_eq!(rights.writes.is_some(), there(changes, false), "{:?} {:?}", who, rights);
             prop_assert_eq!(rights.reads_secrets.is_some(), there(reads_a_secret, false), "{:?} {:?}", who, rights);
             let far = there(changes, true) || there(reads_a_secret, true);
             prop_assert_eq!(rights.cluster_scope.is_some(), far, "{:?} {:?}", who, rights);
+        }
+    }
+
+    /// What was shown stands for all that it may do: other rights never look the same.
+    #[test]
+    fn other_rights_have_another_fingerprint(objects in objects(), others in objects()) {
+        let (known, other) = (grants(objects.clone()), grants(others.clone()));
+        for who in everybody() {
+            let near = |objects| [who.0, ""].map(|there| {
+                (everything(objects, who, there, changes), everything(objects, who, there, reads_a_secret))
+            });
+            let (rights, other) = (known.rights(who.0, who.1), other.rights(who.0, who.1));
+            prop_assert_eq!(rights.fingerprint.is_none(), rights == Rights::default());
+            prop_assert!(near(&objects) == near(&others) || rights.fingerprint != other.fingerprint, "{:?} {:?}", who, rights);
         }
     }
 

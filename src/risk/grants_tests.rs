@@ -47,9 +47,10 @@ fn a_grant_says_what_and_by_which_role_and_binding() {
     let ci = || account("payments", "ci");
     let own = grants([patching(), binding("payments", "ci", ("ClusterRole", "edit"), ci())]).rights("payments", "ci");
     let text = "patch deployments.apps, by ClusterRole edit through RoleBinding ci in payments";
-    assert_eq!(own, Rights { writes: Some(text.into()), ..Rights::default() });
+    assert!(own.fingerprint.as_ref().is_some_and(|hash| hash.starts_with("sha256:")));
+    assert_eq!(said(own), Rights { writes: Some(text.into()), ..Rights::default() });
 
-    let text = "patch deployments.apps, by ClusterRole edit through RoleBinding ci in orders";
+    let text = "change something in other namespaces";
     let other = grants([patching(), binding("orders", "ci", ("ClusterRole", "edit"), ci())]).rights("payments", "ci");
     assert_eq!((other.writes.as_deref(), other.cluster_scope.as_deref()), (Some(text), Some(text)));
 
@@ -60,7 +61,12 @@ fn a_grant_says_what_and_by_which_role_and_binding() {
     let reader = role("payments", "reader", json!([rule("", "secrets", "get")]));
     let text = "get secrets, by Role reader through RoleBinding r in payments";
     let reads = grants([reader, binding("payments", "r", ("Role", "reader"), ci())]).rights("payments", "ci");
-    assert_eq!(reads, Rights { reads_secrets: Some(text.into()), ..Rights::default() });
+    assert_eq!(said(reads), Rights { reads_secrets: Some(text.into()), ..Rights::default() });
+}
+
+/// The words alone.
+fn said(rights: Rights) -> Rights {
+    Rights { fingerprint: None, ..rights }
 }
 
 #[test]
@@ -129,13 +135,15 @@ fn the_widest_grant_is_shown_and_the_others_are_counted() {
         "patch deployments.apps, by ClusterRole edit through RoleBinding a in payments, and through 1 more binding";
     assert_eq!(shown(&objects).writes.unwrap(), text);
     objects.push(binding("orders", "z", ("ClusterRole", "edit"), ci()));
-    let text =
-        "patch deployments.apps, by ClusterRole edit through RoleBinding z in orders, and through 2 more bindings";
+    let text = "patch deployments.apps, by ClusterRole edit through RoleBinding a in payments, and through 1 more binding, \
+        and change something in other namespaces";
     assert_eq!(shown(&objects).writes.unwrap(), text);
     objects.push(binding("payments", "own", ("ClusterRole", "admin"), ci()));
-    assert!(shown(&objects).writes.unwrap().contains("RoleBinding z in orders"), "far goes before much");
+    let text = "do anything (*), by ClusterRole admin through RoleBinding own in payments, and through 2 more bindings, \
+        and change something in other namespaces";
+    assert_eq!(shown(&objects).writes.unwrap(), text);
     assert!(shown(&objects).reads_secrets.unwrap().contains("RoleBinding own in payments"));
-    assert!(shown(&objects).cluster_scope.unwrap().starts_with("patch deployments.apps"));
+    assert_eq!(shown(&objects).cluster_scope.unwrap(), "change something in other namespaces");
     objects.push(role("", "spy", json!([rule("", "secrets", "list")])));
     objects.push(binding(
         "",
@@ -149,6 +157,63 @@ fn the_widest_grant_is_shown_and_the_others_are_counted() {
     assert_eq!(rights.reads_secrets.as_deref(), Some(text));
     let text = "list secrets, by ClusterRole spy through ClusterRoleBinding spy, cluster-wide";
     assert_eq!(rights.cluster_scope.as_deref(), Some(text), "every namespace is farther than one other");
+}
+
+#[test]
+fn what_others_grant_in_their_own_namespaces_changes_little() {
+    let everybody = || json!({"kind": "Group", "name": "system:serviceaccounts"});
+    let ci = || account("payments", "ci");
+    let named =
+        json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"], "resourceNames": ["leader"]});
+    let base = [
+        patching(),
+        role("", "admin", json!([rule("*", "*", "*")])),
+        role("", "narrow", json!([named])),
+        binding("payments", "b", ("ClusterRole", "edit"), ci()),
+        binding("orders", "z", ("ClusterRole", "edit"), ci()),
+    ];
+    let with = |more: &[(RbacKind, DynamicObject)]| grants([&base[..], more].concat()).rights("payments", "ci");
+    let before = with(&[]);
+    for role in ["edit", "narrow"] {
+        let same = with(&[
+            binding("a", "x", ("ClusterRole", role), everybody()),
+            binding("b", "x", ("ClusterRole", role), ci()),
+        ]);
+        assert_eq!(same, before, "{role}: neither how many there are, nor which, nor where");
+    }
+    let wider = with(&[binding("a", "x", ("ClusterRole", "admin"), everybody())]);
+    assert_ne!(wider.fingerprint, before.fingerprint);
+    assert_eq!(wider.cluster_scope.as_deref(), Some("do anything (*) in other namespaces"));
+    // What holds everywhere says more than what holds somewhere.
+    let wide = with(&[binding("", "x", ("ClusterRole", "edit"), ci())]);
+    let text = "patch deployments.apps, by ClusterRole edit through ClusterRoleBinding x, cluster-wide, and through 1 more binding";
+    assert_eq!(wide.writes.as_deref(), Some(text));
+    // In its own namespace, everything counts.
+    assert_ne!(with(&[binding("payments", "x", ("ClusterRole", "narrow"), ci())]).fingerprint, before.fingerprint);
+}
+
+#[test]
+fn what_is_swapped_behind_the_same_words_is_a_change() {
+    let rule = |resources: &[&str], verb: &str| json!({"apiGroups": [""], "resources": resources, "verbs": [verb]});
+    let named = |verb: &str, names: &[&str]| json!({"apiGroups": [""], "resources": ["secrets"], "verbs": [verb], "resourceNames": names});
+    let table = [
+        (rule(&["configmaps", "events"], "create"), rule(&["configmaps", "leases"], "create")),
+        (named("update", &["a", "b"]), named("update", &["a", "root-creds"])),
+        (named("get", &["a", "b"]), named("get", &["a", "root-creds"])),
+    ];
+    for (before, after) in table {
+        let mut known = grants([
+            role("payments", "r", json!([before])),
+            binding("payments", "b", ("Role", "r"), account("payments", "ci")),
+        ]);
+        let had = known.rights("payments", "ci");
+        known.take_touched();
+        let (kind, object) = role("payments", "r", json!([after]));
+        assert!(known.set(kind, &object) && known.take_touched().concerns("payments", "ci"), "{after}");
+        let has = known.rights("payments", "ci");
+        assert_ne!(has.fingerprint, had.fingerprint, "{after}");
+        assert_eq!(said(has), said(had), "the words do not show it: {after}");
+    }
 }
 
 #[test]
@@ -207,7 +272,18 @@ fn words_of_tenants_in_a_grant_stay_short_and_on_one_line() {
         binding("payments", &long, ("Role", &long), account("payments", "ci")),
     ]);
     let text = known.rights("payments", "ci").writes.unwrap();
-    assert!(text.chars().count() < 400 && !text.contains(char::is_control), "{text}");
+    assert!(text.chars().count() <= 420 && !text.contains(char::is_control), "{text}");
+    let everywhere = binding("orders", "x", ("ClusterRole", "edit"), account("payments", "ci"));
+    let more = grants([
+        role("payments", &long, json!([named])),
+        binding("payments", &long, ("Role", &long), account("payments", "ci")),
+        binding("payments", "z", ("Role", &long), account("payments", "ci")),
+        patching(),
+        everywhere,
+    ]);
+    let text = more.rights("payments", "ci").writes.unwrap();
+    let end = ", and through 1 more binding, and change something in other namespaces";
+    assert!(text.chars().count() <= 420 && text.ends_with(end), "{text}");
 }
 
 /// Five thousand bindings, as in a big cluster.

@@ -3,6 +3,7 @@
 //! [`Traits`] are read off a pod spec, [`Rights`] off the roles and bindings that [`Grants`] holds, and
 //! [`NetworkPolicies`] tells whether anything restricts egress. Policies name them in classifiers, and each says why.
 
+mod breadth;
 mod egress;
 mod grants;
 mod rights;

@@ -82,6 +82,87 @@ fn what_changes_something_is_a_write() {
 }
 
 #[test]
+fn a_review_is_a_change_and_asking_is_none() {
+    let requests = |verbs: &[&str]| rule(&["countersign.dev"], &["approvalrequests"], verbs);
+    let text = |rules: Value| powers(rules).writes.map(|power| power.text());
+    let review = "patch approvalrequests.countersign.dev";
+    assert_eq!(text(json!([requests(&["get", "patch"])])).as_deref(), Some(review));
+    assert_eq!(text(json!([requests(&["update"])])).as_deref(), Some("update approvalrequests.countersign.dev"));
+    assert_eq!(text(json!([requests(&["create"]), requests(&["patch", "update"])])), None, "a requester's role");
+    let mut named = requests(&["create"]);
+    named["resourceNames"] = json!(["x"]);
+    assert_eq!(text(json!([named, requests(&["patch"])])).as_deref(), Some(review), "by name nobody creates");
+    let all = json!([requests(&["create"]), rule(&["*"], &["approvalrequests"], &["patch"])]);
+    assert_eq!(text(all).as_deref(), Some("patch approvalrequests.*"));
+}
+
+#[test]
+fn what_reaches_farthest_is_shown_first() {
+    let named = |mut rule: Value, name: &str| {
+        rule["resourceNames"] = json!([name]);
+        rule
+    };
+    let text = |rules: &[Value]| powers(json!(rules)).writes.unwrap().text();
+    let small = || rule(&[""], &["configmaps"], &["update"]);
+    let roles = "rbac.authorization.k8s.io";
+    // Each is wider than those behind it.
+    let order = [
+        (rule(&["*"], &["*"], &["*"]), "do anything (*)"),
+        (rule(&[""], &["*"], &["*"]), "do anything (*) to everything (*) in the core group"),
+        (rule(&[roles], &["clusterroles"], &["bind"]), "bind clusterroles.rbac.authorization.k8s.io"),
+        (
+            named(rule(&[roles], &["clusterroles"], &["escalate"]), "cluster-admin"),
+            "escalate clusterroles.rbac.authorization.k8s.io named cluster-admin",
+        ),
+        (rule(&[""], &["*"], &["create"]), "create everything (*) in the core group"),
+        (rule(&[""], &["pods/exec"], &["create"]), "create pods/exec"),
+        (
+            named(rule(&[""], &["serviceaccounts/token"], &["create"]), "root"),
+            "create serviceaccounts/token named root",
+        ),
+        (rule(&["example.com"], &["*"], &["create"]), "create everything (*) in example.com"),
+        (rule(&["apps"], &["deployments"], &["*"]), "do anything (*) to deployments.apps"),
+        (small(), "update configmaps"),
+        (named(rule(&["apps"], &["deployments"], &["*"]), "web"), "do anything (*) to deployments.apps named web"),
+    ];
+    for (n, (wide, expected)) in order.iter().enumerate() {
+        for (narrow, _) in &order[n + 1..] {
+            let shown = text(&[narrow.clone(), wide.clone()]);
+            assert!(shown == *expected || shown.starts_with(&format!("{expected} and ")), "{shown}, not {expected}");
+        }
+    }
+    for (group, resource, verb) in [
+        ("", "pods/attach", "create"),
+        ("", "pods/ephemeralcontainers", "patch"),
+        ("", "pods/portforward", "create"),
+        ("", "nodes/proxy", "create"),
+        ("", "pods/proxy", "create"),
+        ("", "services/proxy", "create"),
+        ("certificates.k8s.io", "certificatesigningrequests/approval", "update"),
+        ("certificates.k8s.io", "signers", "approve"),
+        (roles, "rolebindings", "create"),
+        (roles, "clusterroles", "update"),
+        ("countersign.dev", "approvalrequests", "override"),
+        ("countersign.dev", "approvalpolicies", "update"),
+    ] {
+        // Within a rule as between rules.
+        let shown = text(&[rule(&["", "apps", group], &["configmaps", "deployments", resource], &["a", verb])]);
+        assert!(shown.contains(resource), "{shown}");
+        let shown = text(&[small(), rule(&[group], &[resource], &[verb])]);
+        assert!(shown.starts_with(&format!("{verb} {resource}")), "{shown}");
+    }
+    assert_eq!(text(&[rule(&[""], &["configmaps", "*/exec"], &["create"])]), "create */exec and 1 more");
+    let many = rule(&[""], &["users"], &["a", "b", "c", "d", "e", "f", "g", "h", "impersonate"]);
+    assert!(text(&[many]).starts_with("impersonate, a, b"), "what matters is not cut off");
+    // What only sounds like it.
+    assert_eq!(
+        text(&[rule(&["example.com"], &["widgets"], &["bind"]), small()]),
+        "bind widgets.example.com and 1 more"
+    );
+    assert_eq!(powers(json!([rule(&["example.com"], &["widgets"], &["bind"])])).writes.unwrap().breadth, Breadth::Some);
+}
+
+#[test]
 fn what_changes_nothing_is_none() {
     let table = [
         json!({"nonResourceURLs": ["*"], "verbs": ["*"]}),
@@ -98,6 +179,7 @@ fn what_changes_nothing_is_none() {
         rule(&["authorization.k8s.io"], &["selfsubjectaccessreviews", "selfsubjectrulesreviews"], &["create"]),
         rule(&["authentication.k8s.io"], &["selfsubjectreviews"], &["create"]),
         rule(&["countersign.dev"], &["approvalrequests"], &["create", "get", "list", "watch", "update", "patch"]),
+        rule(&["countersign.dev"], &["*"], &["get", "list"]),
         rule(&["security.openshift.io"], &["securitycontextconstraints"], &["use"]),
         rule(&["policy"], &["podsecuritypolicies"], &["use"]),
     ];
@@ -145,6 +227,17 @@ fn the_widest_is_shown_and_the_rest_is_counted_whatever_the_order() {
     assert_eq!(powers(json!(reversed)), powers(json!(rules)));
     assert_eq!(text(&rules[..2]), "create, update configmaps and 1 more");
     assert_eq!(text(&rules[..1]), "patch deployments.apps");
+}
+
+#[test]
+fn the_hash_stands_for_all_that_they_let_do() {
+    let hash = |rules: Value| powers(rules).writes.unwrap().hash;
+    let update = |verbs: &[&str]| json!([rule(&[""], &["configmaps", "pods/exec"], verbs)]);
+    assert_ne!(hash(update(&["update"])), hash(update(&["update", "get"])), "a get reaches into Pods");
+    assert_eq!(hash(update(&["update", "list"])), hash(update(&["list", "update"])));
+    let requests = rule(&["countersign.dev"], &["approvalpolicies", "approvalrequests"], &["patch"]);
+    let create = rule(&["countersign.dev"], &["approvalrequests"], &["create"]);
+    assert_ne!(hash(json!([requests])), hash(json!([requests, create])), "without create it is a review");
 }
 
 #[test]

@@ -14,6 +14,14 @@ const LONGEST_SIGN: usize = 120;
 const LONGEST_NAME: usize = 28;
 /// The longest name of an object.
 const LONGEST_OBJECT: usize = 253;
+/// Annotation by which a container's AppArmor profile was chosen before there was a field; the container's name follows. The
+/// API server still obeys it where a Pod is created.
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// The CSI driver that mounts secrets from stores outside the cluster.
+const SECRETS_STORE: &str = "secrets-store.csi.k8s.io";
+/// What calls a container, or is called, over the network from the node.
+const PROBES: [&str; 5] =
+    ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
 /// SELinux types that confine a container, as the Pod Security Standards have them.
 const CONFINED: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
@@ -21,13 +29,18 @@ const CONFINED: [&str; 5] = ["", "container_t", "container_init_t", "container_k
 /// at most 16 entries of at most 120 characters, without control characters. Only `images` is whole.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Traits {
-    /// Uses of Secrets.
+    /// Uses of Secrets, and of secrets that the driver of the Secrets Store mounts.
     pub secrets: Vec<String>,
+    /// Volumes that a driver fills, which may hand out secrets as well as anything else.
+    pub driver_volumes: Vec<String>,
     /// Privileged containers, and those whose confinement is loosened in another way: unmasked `/proc`, seccomp or AppArmor
     /// `Unconfined`, an SELinux type that does not confine, Windows host processes.
     pub privileged: Vec<String>,
-    /// Shared parts of the node: its network, processes, IPC, and ports.
+    /// Shared parts of the node: its network, processes, IPC, and ports; and probes and hooks by which the node calls a host
+    /// of the author's choice.
     pub host_access: Vec<String>,
+    /// Whether the network of the node is shared, on which no NetworkPolicy acts.
+    pub host_network: bool,
     /// Mounted paths of the node.
     pub host_paths: Vec<String>,
     /// Added capabilities.
@@ -46,11 +59,13 @@ pub struct Traits {
 }
 
 impl Traits {
-    /// Reads a pod spec. Total: what has another form than the API gives it counts as absent.
-    pub fn of(pod_spec: &Value) -> Self {
-        let pod = Pod { spec: pod_spec, security: &pod_spec["securityContext"] };
+    /// Reads a pod spec, and the annotations of the Pods. Total: what has another form than the API gives it counts as absent.
+    pub fn of(pod_spec: &Value, annotations: &Value) -> Self {
+        let pod = Pod { spec: pod_spec, security: &pod_spec["securityContext"], annotations };
         Self {
             secrets: bounded(secrets(pod_spec)),
+            driver_volumes: bounded(driver_volumes(pod_spec)),
+            host_network: pod_spec["hostNetwork"] == true,
             privileged: bounded(pod.of_containers(Pod::privileged)),
             host_access: bounded(pod.host_access()),
             host_paths: bounded(host_paths(pod_spec)),
@@ -130,26 +145,44 @@ fn secrets(pod_spec: &Value) -> Vec<String> {
         }
     }
     for volume in list(pod_spec, "volumes") {
+        let called = short(text(volume, "name"));
         for secret in secrets_in(&json!({"volumes": [volume]})) {
-            say(format!("volume {}: Secret {secret}", short(text(volume, "name"))), &secret);
+            say(format!("volume {called}: Secret {secret}"), &secret);
+        }
+        if text(&volume["csi"], "driver") == SECRETS_STORE {
+            let class = text(&volume["csi"]["volumeAttributes"], "secretProviderClass");
+            say(format!("volume {called}: secrets of SecretProviderClass {class}"), "");
         }
     }
     signs.extend(unsaid.into_iter().map(|secret| format!("Secret {secret}")));
     signs
 }
 
-/// A pod spec, and what its security context sets for all containers.
+/// Volumes that the spec itself hands to a driver, of which nothing is known but its name.
+fn driver_volumes(pod_spec: &Value) -> Vec<String> {
+    let mut signs = vec![];
+    for volume in list(pod_spec, "volumes") {
+        for source in ["csi", "flexVolume"].into_iter().filter(|source| volume[*source].is_object()) {
+            let driver = text(&volume[source], "driver");
+            signs.push(format!("volume {}: filled by the driver {driver}", short(text(volume, "name"))));
+        }
+    }
+    signs
+}
+
+/// A pod spec, and what its security context and annotations set for containers.
 struct Pod<'a> {
     spec: &'a Value,
     security: &'a Value,
+    annotations: &'a Value,
 }
 
 impl Pod<'_> {
-    /// What a look at each container finds, with the container before it.
-    fn of_containers(&self, look: impl Fn(&Self, &Value) -> Vec<String>) -> Vec<String> {
+    /// What a look at each container and its security context finds, with the container before it.
+    fn of_containers(&self, look: impl Fn(&Self, &Value, &Value) -> Vec<String>) -> Vec<String> {
         let mut signs = vec![];
         for (called, container) in containers(self.spec) {
-            let found = look(self, &container["securityContext"]);
+            let found = look(self, &container["securityContext"], container);
             if !found.is_empty() {
                 signs.push(format!("{called}: {}", found.join(", ")));
             }
@@ -165,29 +198,31 @@ impl Pod<'_> {
         }
     }
 
-    fn privileged(&self, own: &Value) -> Vec<String> {
+    fn privileged(&self, own: &Value, container: &Value) -> Vec<String> {
         let is = |field: &str, kind: &str| text(self.effective(own, field), "type") == kind;
         let host_process = |windows: &Value| windows["hostProcess"].as_bool();
         let of_pod = || host_process(&self.security["windowsOptions"]);
         let selinux = text(self.effective(own, "seLinuxOptions"), "type");
+        let by_annotation = text(self.annotations, &format!("{APP_ARMOR}{}", text(container, "name")));
         let signs = [
             (own["privileged"] == true, "privileged".to_string()),
             (own["procMount"] == "Unmasked", "procMount Unmasked".into()),
             (host_process(&own["windowsOptions"]).or_else(of_pod) == Some(true), "Windows host process".into()),
             (is("seccompProfile", "Unconfined"), "seccomp Unconfined".into()),
             (is("appArmorProfile", "Unconfined"), "AppArmor Unconfined".into()),
+            (by_annotation == "unconfined", "AppArmor unconfined by annotation".into()),
             (!CONFINED.contains(&selinux), format!("SELinux type {}", short(selinux))),
         ];
         signs.into_iter().filter(|(found, _)| *found).map(|(_, sign)| sign).collect()
     }
 
-    fn added_capabilities(&self, own: &Value) -> Vec<String> {
+    fn added_capabilities(&self, own: &Value, _: &Value) -> Vec<String> {
         let added = list(&own["capabilities"], "add").filter_map(Value::as_str).filter(|name| !name.is_empty());
         added.map(short).collect()
     }
 
     /// Without a user in the spec, the image decides, unless the kubelet is told to refuse root.
-    fn runs_as_root(&self, own: &Value) -> Vec<String> {
+    fn runs_as_root(&self, own: &Value, _: &Value) -> Vec<String> {
         match self.effective(own, "runAsUser").as_i64() {
             Some(0) => vec!["runAsUser 0".into()],
             Some(_) => vec![],
@@ -205,9 +240,25 @@ impl Pod<'_> {
             if !ports.is_empty() {
                 signs.push(format!("{called}: hostPort {}", ports.join(", ")));
             }
+            signs.extend(called_hosts(container).into_iter().map(|sign| format!("{called}: {sign}")));
         }
         signs
     }
+}
+
+/// Hosts that the kubelet calls for a container, from the node and its network: with another host than the Pod's own it goes
+/// where the Pod itself may not.
+fn called_hosts(container: &Value) -> Vec<String> {
+    let mut signs = vec![];
+    for probe in PROBES {
+        let action = container.pointer(probe).unwrap_or(&Value::Null);
+        let hosts = ["httpGet", "tcpSocket"].map(|way| text(&action[way], "host"));
+        for host in hosts.into_iter().filter(|host| !host.is_empty()) {
+            let name = probe.rsplit('/').next().unwrap_or(probe);
+            signs.push(format!("{name} calls host {}", one_line(host, LONGEST_SIGN / 2)));
+        }
+    }
+    signs
 }
 
 fn host_paths(pod_spec: &Value) -> Vec<String> {

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn pod(spec: Value) -> Traits {
-    Traits::of(&spec)
+    Traits::of(&spec, &Value::Null)
 }
 
 /// A pod spec with one container that has these fields.
@@ -96,6 +96,54 @@ fn what_loosens_confinement_is_privileged() {
 }
 
 #[test]
+fn an_annotation_takes_the_apparmor_profile_away() {
+    let key = |name: &str| format!("container.apparmor.security.beta.kubernetes.io/{name}");
+    let spec = json!({"containers": [{"name": "main"}, {"name": "side"}]});
+    let of = |annotations: Value| Traits::of(&spec, &annotations).privileged;
+    assert_eq!(of(json!({key("side"): "unconfined"})), ["container side: AppArmor unconfined by annotation"]);
+    for harmless in [json!({key("side"): "runtime/default"}), json!({key("other"): "unconfined"}), json!(null)] {
+        assert!(of(harmless.clone()).is_empty(), "{harmless}");
+    }
+}
+
+#[test]
+fn a_driver_may_hand_out_secrets() {
+    let store = json!({"driver": "secrets-store.csi.k8s.io", "volumeAttributes": {"secretProviderClass": "vault"}});
+    let traits = pod(json!({"volumes": [
+        {"name": "s", "csi": store}, {"name": "c", "csi": {"driver": "csi.cert-manager.io"}},
+        {"name": "f", "flexVolume": {"driver": "example.com/x"}}, {"name": "e", "emptyDir": {}},
+        {"name": "p", "persistentVolumeClaim": {"claimName": "p"}}]}));
+    assert_eq!(traits.secrets, ["volume s: secrets of SecretProviderClass vault"]);
+    let drivers = [
+        "s: filled by the driver secrets-store.csi.k8s.io",
+        "c: filled by the driver csi.cert-manager.io",
+        "f: filled by the driver example.com/x",
+    ];
+    assert_eq!(traits.driver_volumes, drivers.map(|sign| format!("volume {sign}")));
+}
+
+#[test]
+fn a_probe_or_hook_that_calls_another_host_is_the_nodes_reach() {
+    let http = |host: &str| json!({"httpGet": {"host": host, "port": 80}});
+    let tcp = |host: &str| json!({"tcpSocket": {"host": host, "port": 80}});
+    let traits = pod(main(json!({
+        "livenessProbe": http("169.254.169.254"), "readinessProbe": tcp("db"), "startupProbe": http("s"),
+        "lifecycle": {"postStart": http("p"), "preStop": tcp("q")},
+    })));
+    let signs = [
+        "livenessProbe calls host 169.254.169.254",
+        "readinessProbe calls host db",
+        "startupProbe calls host s",
+        "postStart calls host p",
+        "preStop calls host q",
+    ];
+    assert_eq!(traits.host_access, signs.map(|sign| format!("container main: {sign}")));
+    let own = json!({"livenessProbe": {"httpGet": {"port": 80}}, "readinessProbe": http(""),
+        "startupProbe": {"grpc": {"port": 1}}, "lifecycle": {"preStop": {"exec": {"command": ["x"]}}}});
+    assert!(pod(main(own)).host_access.is_empty());
+}
+
+#[test]
 fn what_is_shared_with_the_node_is_named() {
     let mut spec = main(json!({"ports": [{"containerPort": 1, "hostPort": 8080}, {"hostPort": 0}, {"hostPort": 53}]}));
     for field in ["hostNetwork", "hostPID", "hostIPC", "hostUsers", "shareProcessNamespace"] {
@@ -104,10 +152,10 @@ fn what_is_shared_with_the_node_is_named() {
     spec["volumes"] = json!([{"name": "run", "hostPath": {"path": "/var/run"}}, {"name": "tmp", "emptyDir": {}}]);
     let traits = pod(spec);
     assert_eq!(traits.host_access, ["hostNetwork", "hostPID", "hostIPC", "container main: hostPort 8080, 53"]);
-    assert_eq!(traits.host_paths, ["volume run: /var/run"]);
+    assert_eq!((traits.host_paths, traits.host_network), (vec!["volume run: /var/run".to_string()], true));
     let none =
         pod(json!({"hostNetwork": false, "hostPID": null, "hostUsers": false, "containers": [{"name": "main"}]}));
-    assert!(none.host_access.is_empty() && none.host_paths.is_empty());
+    assert!(none.host_access.is_empty() && none.host_paths.is_empty() && !none.host_network);
 }
 
 #[test]
@@ -253,9 +301,9 @@ fn value() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn nothing_panics_all_is_bounded_and_every_secret_that_is_bound_is_said(spec in value()) {
-        let traits = Traits::of(&spec);
-        prop_assert_eq!(&traits, &Traits::of(&spec));
-        let lists = [&traits.secrets, &traits.privileged, &traits.host_access, &traits.host_paths,
+        let traits = Traits::of(&spec, &spec);
+        prop_assert_eq!(&traits, &Traits::of(&spec, &spec));
+        let lists = [&traits.secrets, &traits.driver_volumes, &traits.privileged, &traits.host_access, &traits.host_paths,
             &traits.added_capabilities, &traits.runs_as_root, &traits.unpinned];
         for sign in lists.into_iter().flat_map(|list| { assert!(list.len() <= 16); list }) {
             prop_assert!(sign.chars().count() <= 120 && !sign.contains(char::is_control), "{sign}");

@@ -44,6 +44,25 @@ async fn a_policy_that_could_never_work_is_refused_with_its_field() -> Result<()
             with(requirement, json!({"name": "sre", "count": 2, "approvers": [alice, alice]})),
             "only 1 approvers are listed by name",
         ),
+        (
+            with(
+                "/spec/rules/0/approvals/requirements",
+                json!([{"name": "a", "count": 40, "approvers": [{"kind": "Group", "name": "sre"}]},
+                    {"name": "b", "count": 9, "approvers": [{"kind": "Group", "name": "security"}]}]),
+            ),
+            "spec.rules[prod-write].approvals.requirements: take 49 people together; at most 48 approvals can be recorded",
+        ),
+        (
+            with(
+                "/spec/rules/0/approvals",
+                json!({"denials": 2, "requirements": [{"name": "a", "approvers": [alice, alice]}]}),
+            ),
+            "spec.rules[prod-write].approvals.denials: is 2, and only 1 people may deny",
+        ),
+        (
+            with(&at("approvers"), json!([{"kind": "User", "name": "system:serviceaccount:ci:"}])),
+            "is no service account's username",
+        ),
         (with(&at("approvers"), json!([])), "approvers"),
         (with("/spec/rules/0/approvals/requirements", json!([])), "requirements"),
         (with("/spec/rules/0/approvals", Value::Null), "approvals is required with decision RequireApproval"),
@@ -93,6 +112,8 @@ async fn time_expressions_and_classifiers_that_could_never_work_are_refused_with
     let window = |name: &str, start: &str, seconds: i64, zone: &str| json!({"name": name, "start": start, "durationSeconds": seconds, "timeZone": zone});
     let windows = |windows: Value| with("/spec/rules/0/freezeWindows", windows);
     let expression = |text: &str| with("/spec/rules/0/when/expression", json!(text));
+    let list = vec!["1"; 180].join(",");
+    let costly = format!("[{list}].all(a, [{list}].all(b, a + b > 0))");
     let classifier = |when: Value| with("/spec/classifiers", json!([{"tag": "t", "when": when}]));
     let approvers = |approvers: Value| with("/spec/rules/0/approvals/requirements/0/approvers", approvers);
     for (policy, expected) in [
@@ -114,11 +135,13 @@ async fn time_expressions_and_classifiers_that_could_never_work_are_refused_with
         (expression("claims.reason == 'x'"), "trustClaims: true"),
         (expression("[1].all(a, [a].all(b, [b].all(c, true)))"), "at most 2 macros"),
         (expression("size('three')"), "spec.rules[prod-write].when.expression"),
+        (expression("time.getDayOfWeek() == '0'"), "== does not go with an int and a string"),
+        (expression(&costly), "spec.rules[prod-write].when.expression: line 1, column 1: it is too costly"),
         (expression(&"true || ".repeat(200)), "spec.rules[0].when.expression"),
         (classifier(json!({})), "spec.classifiers[0].when: is empty"),
         (classifier(json!({"unrestrictedEgress": false})), "network reach is advisory"),
         (with("/spec/rules/0/constraints/maxMemory", json!("plenty")), "maxMemory"),
-        (with("/spec/rules/0/constraints/maxCpu", json!("0")), "a bound is beyond what it can be"),
+        (with("/spec/rules/0/constraints/maxCpu", json!("0")), "constraints.maxCpu: is 0; must be more than 0"),
         (approvers(json!([{"kind": "Authorized", "name": "other"}])), "names the policy that it stands in"),
         (
             with("/spec/rules/0/when/requesters", json!([{"kind": "Authorized", "name": "bad"}])),

@@ -1,7 +1,7 @@
 //! Who decides: whom RBAC lets approve, whom a policy excludes, and what an approval must say.
 
-use crate::support::{Space, by_sre, cluster, policy};
-use anyhow::{Result, ensure};
+use crate::support::{Space, by_sre, cluster, job, policy};
+use anyhow::{Context, Result, ensure};
 use countersign_testbed::{ControlPlane, Identity};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -139,13 +139,94 @@ async fn the_creator_of_the_job_is_excluded_where_the_policy_says_so() -> Result
     let (request, digest) = digest_of(&space.request_for("excluded").await?);
     let said = json!({"spec": {"review": approve(&digest)}});
     let message = space.patch(&space.triage, &request, said).refused().await?;
-    ensure!(
-        message.contains("created what would run") && message.contains("the policy excludes whoever did"),
-        "{message}"
-    );
+    ensure!(message.contains("created what would run") && message.contains("policy excludes whoever did"), "{message}");
     let alice = cluster.user("alice", &["sre"])?;
     space.review(&alice, &request, "Approve", &digest).ok().await?;
     space.state(&request, "Released").await?;
+    Ok(())
+}
+
+/// Only a gated namespace writes down who made a Job, and guards the name.
+#[tokio::test]
+async fn where_no_creator_is_stamped_a_rule_that_excludes_them_approves_nothing() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::new(cluster, "deciders-ungated").await?;
+    let mut rules = by_sre();
+    rules[0]["approvals"]["exclude"] = json!(["JobCreator"]);
+    space.policy(rules).await?;
+    let alice = cluster.user("alice", &["sre"])?;
+    // Whom the name would keep out, if it were believed.
+    let mut job = job("run");
+    job["metadata"]["annotations"] = json!({"countersign.dev/created-by": "bob"});
+    let create = space.triage.kubectl(["create", "-n", "deciders-ungated", "-f", "-"]);
+    create.stdin(job.to_string()).ok().await?;
+    space.request("run", Some("run")).await?;
+    let seen = space.evaluated("run", "CreatorUnknown").await?;
+    ensure!(seen["status"].get("digest").is_none(), "{seen:#}");
+    let review = approve(&format!("sha256:{}", "0".repeat(64)));
+    let expected = "this request cannot be reviewed now: Job run: policy excludes whoever made it, and who that is, is known in a gated namespace alone";
+    refused(&space, &alice, "run", review, expected).await
+}
+
+/// Who makes a Job may name its authors, and so take an approval from somebody, but no veto.
+#[tokio::test]
+async fn a_name_on_a_job_takes_no_veto_away() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::gated(cluster, "deciders-veto").await?;
+    let mut rules = by_sre();
+    rules[0].as_object_mut().map(|rule| rule.remove("when"));
+    space.policy(rules).await?;
+    let alice = cluster.user("alice", &["sre"])?;
+    let mut job = job("run");
+    job["metadata"]["annotations"] = json!({"countersign.dev/authored-by": "alice"});
+    space.create(&job).await?;
+    let request = space.request_for("run").await?;
+    let name = request["metadata"]["name"].as_str().unwrap_or_default();
+    let digest = space.digest(name).await?;
+    let message = space.patch(&alice, name, json!({"spec": {"review": approve(&digest)}})).refused().await?;
+    ensure!(message.contains("alice has a part in what would run"), "{message}");
+    space.review(&alice, name, "Deny", &digest).ok().await?;
+    let done = space.state(name, "Denied").await?;
+    ensure!(done["status"]["message"].as_str().is_some_and(|m| m.contains("denied by alice")), "{done:#}");
+    ensure!(!space.started("run").await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_grant_that_is_withdrawn_stops_new_approvals_takes_none_back_and_leaves_the_veto() -> Result<()> {
+    let cluster = cluster().await?;
+    let name = "deciders-withdrawn";
+    let space = Space::new(cluster, name).await?;
+    let mut rules = by_authorized(name);
+    let sre = json!({"name": "sre", "approvers": [{"kind": "Group", "name": "sre"}]});
+    let mine = rules[0]["approvals"]["requirements"][0].clone();
+    rules[0]["approvals"]["requirements"] = json!([mine, sre]);
+    space.policy(rules).await?;
+    let (alice, bob) = (cluster.user("alice-g", &["developers"])?, cluster.user("bob-g", &["sre"])?);
+    grant(cluster, name, "alice-g", approve_on(&[name])).await?;
+    let (run, stopped, later) = (space.bound("run").await?, space.bound("stopped").await?, space.bound("later").await?);
+    eventually(&space, &alice, "run", &run).await?;
+    eventually(&space, &alice, "stopped", &stopped).await?;
+    space.admin.kubectl(["delete", "clusterrolebinding", name]).ok().await?;
+    let dry = json!({"spec": {"review": approve(&later)}}).to_string();
+    let dry = ["patch", "apr", "later", "-n", name, "--dry-run=server", "--type=merge", "--patch", &dry];
+    // At first the operator remembers the grant, and the admission policy, which asks anew, does not take it.
+    let began = Instant::now();
+    while !alice.kubectl(dry).run().await?.stderr.contains("is not an approver of this request") {
+        ensure!(began.elapsed() < Duration::from_secs(30), "a grant that is gone still counts");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    refused(&space, &alice, "later", approve(&later), "alice-g is not an approver of this request").await?;
+    let deny = json!({"decision": "Deny", "digest": later});
+    refused(&space, &alice, "later", deny, "alice-g is not an approver of this request").await?;
+    // What she said before stands, until she takes it back.
+    space.review(&alice, "stopped", "Deny", &stopped).ok().await?;
+    space.state("stopped", "Denied").await?;
+    space.review(&bob, "run", "Approve", &run).ok().await?;
+    let done = space.state("run", "Released").await?;
+    let by: Vec<&Value> =
+        done["status"]["approvals"].as_array().into_iter().flatten().map(|p| &p["approvedBy"]).collect();
+    ensure!(by.contains(&&json!(["alice-g"])) && by.contains(&&json!(["bob-g"])), "{done:#}");
     Ok(())
 }
 
@@ -186,7 +267,7 @@ async fn whoever_last_changed_the_policy_is_excluded_where_it_says_so() -> Resul
         &alice,
         "run",
         approve(&digest),
-        "alice-e last changed the policy, and the policy excludes whoever did",
+        "alice-e last changed a policy that applies here, and policy excludes whoever did",
     )
     .await?;
     // Another who changes it takes her place, and what was shown is shown anew.
@@ -242,5 +323,26 @@ async fn a_rule_that_its_people_cannot_meet_is_refused_with_its_field() -> Resul
     let message = space.admin.kubectl(["create", "-f", "-"]).stdin(body).refused().await?;
     let expected = "spec.rules[prod-write].approvals.requirements: 2 people are needed for sre and security, and only user alice is named; user alice stands in both, and counts once";
     ensure!(message.contains(expected), "{message}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_printed_command_is_taken_once_its_comment_is_written() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::new(cluster, "decide-printed").await?;
+    let mut rules = by_sre();
+    rules[0]["approvals"]["requireComment"] = json!(true);
+    space.policy(rules).await?;
+    space.bound("run").await?;
+    let request = space.get("approvalrequests", "run").await?;
+    let message = request["status"]["message"].as_str().context("message")?;
+    let command = message.split_once("kubectl ").context("command")?.1;
+    assert!(command.contains("<what you checked>"), "{command}");
+    let (words, patch) = command.split_once(" '").context("patch")?;
+    let patch = patch.trim_end_matches('\'').replace("<what you checked>", "read the diff");
+    let args: Vec<&str> = words.split(' ').chain([patch.as_str()]).collect();
+    cluster.user("alice", &["sre"])?.kubectl(args).ok().await?;
+    let done = space.state("run", "Released").await?;
+    assert_eq!(done["spec"]["reviews"][0]["comment"], "read the diff");
     Ok(())
 }

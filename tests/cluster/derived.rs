@@ -47,7 +47,7 @@ fn account(namespace: &str, name: &str) -> Value {
     json!({"kind": "ServiceAccount", "namespace": namespace, "name": name})
 }
 
-async fn apply(space: &Space, items: Vec<Value>) -> Result<()> {
+pub async fn apply(space: &Space, items: Vec<Value>) -> Result<()> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
     space.admin.kubectl(["apply", "--filename", "-"]).stdin(list.to_string()).ok().await?;
     Ok(())
@@ -72,7 +72,7 @@ fn worker(name: &str, service_account: &str) -> Value {
 }
 
 /// The detail of the one derived entry with that tag.
-fn derived<'a>(request: &'a Value, tag: &str) -> Option<&'a str> {
+pub fn derived<'a>(request: &'a Value, tag: &str) -> Option<&'a str> {
     let entries = request["status"]["scope"].as_array()?.iter();
     let mut found = entries.filter(|entry| entry["tag"] == tag && entry["source"] == "Derived");
     found.next().and_then(|entry| entry["detail"].as_str())
@@ -161,6 +161,57 @@ async fn a_right_that_is_granted_while_a_request_waits_voids_what_was_shown() ->
     Ok(())
 }
 
+#[tokio::test]
+async fn a_right_that_is_swapped_behind_the_same_words_voids_what_was_shown() -> Result<()> {
+    const SPACE: &str = "derived-swapped";
+    let space = space(SPACE).await?;
+    // In the API, the name of a service account is as long as that of any object.
+    let long = "a".repeat(253);
+    let worker_like =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": long, "namespace": SPACE}});
+    let swapped = |resources: &[&str]| role(SPACE, "swapped", json!([rule(&[""], resources, &["create"])]));
+    let bound = binding(SPACE, "swapped", ("Role", "swapped"), account(SPACE, &long));
+    apply(&space, vec![worker_like, swapped(&["configmaps", "events"]), bound]).await?;
+    space.create(&worker("swapped", &long)).await?;
+    let asked = space.request_for("swapped").await?;
+    let name = asked["metadata"]["name"].as_str().context("name")?;
+    let first = space.digest(name).await?;
+    let shown = space.get("approvalrequests", name).await?;
+    let words = derived(&shown, "write").context("write")?.to_string();
+    assert!(words.contains("may create configmaps and 1 more, by Role swapped"), "{words}");
+
+    // Of what somebody grants in another namespace, it is told that it is there, once.
+    let away = format!("{SPACE}-away");
+    let everybody = |name: &str| {
+        let group = json!({"kind": "Group", "name": format!("system:serviceaccounts:{SPACE}"), "apiGroup": RBAC});
+        binding(&away, name, ("Role", "small"), group)
+    };
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": away}});
+    let small = role(&away, "small", json!([rule(&[""], &["configmaps"], &["patch"])]));
+    apply(&space, vec![namespace, small, everybody("one")]).await?;
+    let far = "change something in other namespaces";
+    let told =
+        space.wait("approvalrequests", name, |r| derived(r, "write").is_some_and(|words| words.ends_with(far))).await?;
+    assert_eq!(told["status"]["revision"], 2, "{told:#}");
+    apply(&space, vec![everybody("two"), everybody("three")]).await?;
+
+    apply(&space, vec![swapped(&["configmaps", "persistentvolumeclaims"])]).await?;
+    let anew = space.wait("approvalrequests", name, |r| r["status"]["revision"] != 2).await?;
+    assert_eq!(derived(&anew, "write"), derived(&told, "write"), "the words are the same");
+    assert_eq!(anew["status"]["revision"], 3, "bound once for the swap, and not for other namespaces: {anew:#}");
+    let alice = cluster().await?.user("alice", &["sre"])?;
+    let stale = space.review(&alice, name, "Approve", &first).refused().await?;
+    assert!(stale.contains("is not what stands here now"), "{stale}");
+
+    apply(&space, vec![swapped(&["configmaps", "pods/exec"])]).await?;
+    let shown = space.wait("approvalrequests", name, |r| r["status"]["revision"] == 4).await?;
+    let words = derived(&shown, "write").context("write")?;
+    assert!(words.contains("may create pods/exec and 1 more"), "the widest is shown: {words}");
+    assert!(!space.started("swapped").await?);
+    space.approve(&alice, "swapped").await?;
+    Ok(())
+}
+
 const HOME: &str = "derived-a";
 const AWAY: &str = "derived-b";
 
@@ -209,6 +260,7 @@ fn everybody() -> Vec<(&'static str, Vec<Value>)> {
         ),
         ("subresource", own("subresource", json!([rule(&[""], &["secrets/x", "pods/log"], &all)]))),
         ("asker", vec![binding(HOME, "asker", ("ClusterRole", "countersign-requester"), sa("asker"))]),
+        ("reviewer", vec![binding(HOME, "reviewer", ("ClusterRole", "countersign-reviewer"), sa("reviewer"))]),
         ("overrider", own("overrider", json!([rule(&["countersign.dev"], &["approvalrequests"], &["override"])]))),
         (
             "requests-status",
@@ -275,7 +327,7 @@ fn changes(ask: &Ask) -> bool {
     match *ask {
         (_, "", "pods", "exec", ..) | (_, "", "nodes", "proxy", ..) => true,
         (.., "get" | "list" | "watch") => false,
-        (_, "countersign.dev", "approvalrequests", "", _, "create" | "patch") => false,
+        (_, "countersign.dev", "approvalrequests", "", _, "create") => false,
         (_, "authorization.k8s.io", "selfsubjectaccessreviews", ..) => false,
         _ => true,
     }
@@ -337,8 +389,11 @@ async fn rights_are_what_the_api_server_would_answer() -> Result<()> {
             .buffer_unordered(16)
             .try_collect()
             .await?;
+        // Whoever may ask for approval may withdraw that; whoever may only patch reviews.
+        let asks = answers.iter().any(|(ask, yes)| *yes && ask.2 == "approvalrequests" && ask.5 == "create");
+        let withdraws = |ask: &Ask| asks && ask.2 == "approvalrequests" && ask.3.is_empty() && ask.5 == "patch";
         let any = |sort: fn(&Ask) -> bool, far: bool| {
-            answers.iter().any(|(ask, yes)| *yes && sort(ask) && (!far || ask.0 != HOME))
+            answers.iter().any(|(ask, yes)| *yes && sort(ask) && !withdraws(ask) && (!far || ask.0 != HOME))
         };
         let rights = known.rights(HOME, name);
         assert_eq!(rights.writes.is_some(), any(changes, false), "{name} writes: {rights:?}");

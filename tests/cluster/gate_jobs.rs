@@ -224,3 +224,52 @@ async fn a_namespace_that_only_warns_holds_nothing_and_says_what_it_would_do() -
     space.wait_for_event(&name, "WouldHold").await?;
     Ok(())
 }
+
+/// Refuses to let anything start in one namespace, and a Job named `probe` at once.
+fn nothing_starts(namespace: &str) -> Value {
+    let name = format!("{namespace}-nothing-starts");
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "resourceRules": [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["jobs"]}]},
+            "validations": [{
+                "expression": "object.metadata.name != 'probe' && (request.operation == 'CREATE' || object.spec.suspend)",
+                "message": "nothing starts today"}]}},
+        {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
+            "spec": {"policyName": name, "validationActions": ["Deny"]}}]})
+}
+
+#[tokio::test]
+async fn what_is_allowed_and_cannot_be_started_says_so() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::gated(cluster, "gate-refused").await?;
+    space.policy(allow()).await?;
+    let refusing = nothing_starts("gate-refused").to_string();
+    space.admin.kubectl(["apply", "--filename", "-"]).stdin(refusing.clone()).ok().await?;
+    let dry_run = ["create", "--dry-run=server", "--namespace", "gate-refused", "--filename", "-"];
+    for attempt in 0.. {
+        let probe = space.admin.kubectl(dry_run).stdin(job("probe").to_string()).run().await?;
+        if probe.stderr.contains("nothing starts today") {
+            break;
+        }
+        anyhow::ensure!(attempt < 100, "the policy of this test has no effect: {}", probe.stderr);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    space.create(&unsuspended("run")).await?;
+    let asked = space.request_for("run").await?;
+    let name = asked["metadata"]["name"].as_str().context("name")?.to_string();
+    let waiting = space
+        .wait("approvalrequests", &name, |r| {
+            r["status"]["message"].as_str().is_some_and(|m| m.contains("nothing starts today"))
+        })
+        .await?;
+    assert_eq!(waiting["status"]["state"], "Approved");
+    assert!(!space.started("run").await?);
+    space.wait_for_event("run", "ReleaseRefused").await?;
+    space.admin.kubectl(["delete", "--filename", "-"]).stdin(refusing).ok().await?;
+    space.state(&name, "Released").await?;
+    space.wait("jobs", "run", |j| j["status"]["succeeded"] == 1).await?;
+    Ok(())
+}

@@ -17,4 +17,5 @@ mod gate_jobs;
 mod gate_pods;
 mod gate_ways;
 mod refusals;
+mod seen;
 mod story;

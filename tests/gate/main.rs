@@ -54,7 +54,8 @@ cases!(bare {
         an_overridden_job_keeps_its_bounds_and_each_start_its_reason;
     cronjobs: the_author_is_who_wrote_the_template, nobody_writes_or_removes_an_author, a_cron_job_speaks_for_no_request,
         jobs_of_a_cron_job_are_held_and_carry_its_author;
-    requests: an_open_request_is_not_deleted, an_ended_request_is, what_cleans_up_deletes_requests;
+    requests: an_open_request_is_not_deleted, an_ended_request_is, what_cleans_up_deletes_requests,
+        a_review_claims_no_grant_that_its_author_does_not_hold;
     policies: nobody_writes_another_as_the_editor;
     namespaces: a_gate_is_not_taken_off_without_ungate, a_gated_namespace_is_not_opened_without_ungate,
         the_gate_says_enforce_or_warn, the_system_is_never_gated, nobody_renames_a_namespace_out_of_the_gate,

@@ -88,3 +88,44 @@ pub async fn what_cleans_up_deletes_requests(gate: &Gate) -> Result<()> {
     })
     .await
 }
+
+/// A review as the operator's webhook would seal it for whoever reaches it, appended in mallory's own name.
+pub async fn a_review_claims_no_grant_that_its_author_does_not_hold(gate: &Gate) -> Result<()> {
+    let place = gate.gated("requests-granted").await?;
+    let (mallory, bob, admin) = (gate.mallory()?, gate.bob()?, gate.admin());
+    let approve = json!({"apiGroups": ["countersign.dev"], "resources": ["approvalpolicies"], "resourceNames": ["p00"],
+        "verbs": ["approve"]});
+    let rbac = "rbac.authorization.k8s.io";
+    let granted = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": "test-approve"}, "rules": [approve]},
+        {"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "test-approve"},
+         "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "test-approve"},
+         "subjects": [{"apiGroup": rbac, "kind": "User", "name": "bob"}]}]});
+    admin.kubectl(["apply", "-f", "-"]).stdin(granted.to_string()).ok().await?;
+    let who = admin.kubectl(["auth", "whoami", "-o", "json"]).json().await?;
+    let admin_name = who["status"]["userInfo"]["username"].as_str().unwrap_or_default().to_string();
+    let append = |who: &Identity, name: &str, username: &str, policies: usize| {
+        let authorized: Vec<String> = (0..policies).map(|i| format!("p{i:02}")).collect();
+        let entry = json!({"reviewer": {"username": username, "authorized": authorized}, "decision": "Approve",
+            "digest": format!("sha256:{}", "0".repeat(64)), "time": "2026-01-01T00:00:00.000000Z", "seal": "sealed"});
+        place.merge(who, &format!("apr/{name}"), json!({"spec": {"reviews": [entry]}}))
+    };
+    for name in ["a", "b", "c", "d", "e"] {
+        place.create(&mallory, &request(name, None)).ok().await?;
+    }
+    let forged = "spec.reviews: the new review names policies on which mallory does not hold the verb approve";
+    refused(append(&mallory, "a", "mallory", 1), forged).await?;
+    refused(append(&mallory, "a", "mallory", 16), forged).await?;
+    // One that she holds does not lend her the others.
+    let other = "spec.reviews: the new review names policies on which bob does not hold the verb approve";
+    refused(append(&bob, "b", "bob", 2), other).await?;
+    eventually("the grant is there", async || {
+        Ok(append(&bob, "b", "bob", 1).run().await?.status.success().then_some(()))
+    })
+    .await?;
+    append(&mallory, "c", "mallory", 0).ok().await?;
+    // As many as a request can ask about cost no more than the API server spends; more are refused.
+    append(&admin, "d", &admin_name, 16).ok().await?;
+    refused(append(&admin, "e", &admin_name, 17), "does not hold the verb approve, or more than 16").await?;
+    Ok(())
+}

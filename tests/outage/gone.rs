@@ -109,6 +109,57 @@ async fn without_webhooks_nothing_forged_counts_and_nothing_is_approved() -> Res
     Ok(())
 }
 
+/// Without an answer nobody approves who rests on it, and the message says that nobody knows, not that they may not.
+#[tokio::test]
+async fn without_the_right_to_ask_the_authorizer_nobody_is_taken_for_authorized() -> Result<()> {
+    let mut lab = lab().await?;
+    let name = "gone-authorizer";
+    let space = Space::new(lab.cluster, name).await?;
+    let mut rules = by_sre();
+    rules[0]["approvals"]["requirements"] =
+        json!([{"name": "authorized", "approvers": [{"kind": "Authorized", "name": name}]}]);
+    space.policy(rules).await?;
+    let rbac = "rbac.authorization.k8s.io";
+    let grant = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": {"name": name}, "rules": [
+            {"apiGroups": ["countersign.dev"], "resources": ["approvalpolicies"], "resourceNames": [name], "verbs": ["approve"]}]},
+        {"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": name},
+         "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
+         "subjects": [{"apiGroup": rbac, "kind": "User", "name": "alice"}]}]});
+    space.admin.kubectl(["apply", "-f", "-"]).stdin(grant.to_string()).ok().await?;
+    let digest = space.bound("run").await?;
+    let alice = lab.user("alice", "sre")?;
+    lab.forbid("subjectaccessreviews").await?;
+    // A new operator remembers no answers.
+    lab.kill();
+    lab.start().await?;
+    let review = json!({"spec": {"review": {"decision": "Approve", "digest": digest}}}).to_string();
+    let dry = ["patch", "apr", "run", "-n", name, "--dry-run=server", "--type=merge", "--patch", &review];
+    let expected = format!("whether you may approve policy {name} cannot be asked now; try again");
+    let began = std::time::Instant::now();
+    loop {
+        let output = alice.kubectl(dry).run().await?;
+        if output.stderr.contains(&expected) {
+            break;
+        }
+        anyhow::ensure!(began.elapsed().as_secs() < 40, "{} {}", output.stdout, output.stderr);
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    let message = space.review(&alice, "run", "Approve", &digest).refused().await?;
+    assert!(message.contains(&expected), "{message}");
+    assert!(
+        !space.started("run").await? && space.get("approvalrequests", "run").await?["spec"].get("reviews").is_none()
+    );
+    lab.allow_all().await?;
+    let began = std::time::Instant::now();
+    while !space.review(&alice, "run", "Approve", &digest).run().await?.status.success() {
+        anyhow::ensure!(began.elapsed().as_secs() < 40, "alice cannot approve, with the right back");
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    space.state("run", "Released").await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn without_webhooks_a_request_is_created_in_ones_own_name_or_not_at_all() -> Result<()> {
     let mut lab = lab().await?;

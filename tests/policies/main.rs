@@ -1,5 +1,9 @@
 //! The example policies do what their tests say, and `countersign policy test` fails where it should.
 
+mod judged;
+mod looked_at;
+mod mutants;
+
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use countersign::cli::policy::{TestArgs, TestRun};
@@ -20,18 +24,26 @@ struct Line {
     args: TestArgs,
 }
 
+/// Whether all tests of a file pass; a file that cannot be used is an error.
+fn runs(path: &Path) -> Result<bool> {
+    let line = Line::parse_from(["test", path.to_str().context("path")?]);
+    Ok(TestRun::of(&line.args)?.passed())
+}
+
 #[test]
 fn the_example_policies_do_what_their_tests_say() -> Result<()> {
     let directory = examples();
     let line = Line::parse_from(["test", directory.to_str().context("path")?, "--require-coverage"]);
     let run = TestRun::of(&line.args)?;
     ensure!(run.passed(), "{}", run.text());
-    assert!(run.count() >= 120, "only {} tests", run.count());
+    assert!(run.count() >= 220, "only {} tests", run.count());
     Ok(())
 }
 
 #[test]
-fn every_example_policy_has_a_test_of_its_name() -> Result<()> {
+fn every_example_policy_has_a_test_of_its_name_and_is_tested_with_the_others() -> Result<()> {
+    let together: Value = serde_yaml::from_str(&fs::read_to_string(examples().join("tests/together.test.yaml"))?)?;
+    let together: Vec<_> = together["policies"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut policies = 0;
     for entry in fs::read_dir(examples())? {
         let path = entry?.path();
@@ -39,6 +51,8 @@ fn every_example_policy_has_a_test_of_its_name() -> Result<()> {
             let stem = path.file_stem().and_then(|stem| stem.to_str()).context("name")?;
             let test = examples().join("tests").join(format!("{stem}.test.yaml"));
             ensure!(test.exists(), "{} is missing", test.display());
+            let file = format!("../{stem}.yaml");
+            ensure!(together.contains(&file.as_str()), "together.test.yaml leaves out {file}");
             policies += 1;
         }
     }
@@ -180,6 +194,40 @@ expect:
 }
 
 #[test]
+fn a_pass_that_comes_after_the_release_clock_releases_nothing() -> Result<()> {
+    let folder = Folder::new()?;
+    let half = |name: &str, hour: u8, may_pass: &str| {
+        format!("    - {{name: {name}, start: \"0 {hour} * * *\", durationSeconds: 43200, mayPass: [{may_pass}]}}\n")
+    };
+    let rule = |name: &str, window: String| {
+        format!(
+            "  - name: {name}\n    when: {{riskTags: [prod]}}\n    decision: RequireApproval\n    releaseTimeoutSeconds: 600\n    approvals: {{requirements: [{{name: sre, approvers: [{{kind: Group, name: sre}}]}}]}}\n    freezeWindows:\n{window}"
+        )
+    };
+    let carol = "{kind: User, name: carol}";
+    let rules = rule("day", half("day", 6, carol)) + &rule("night", half("night", 18, carol));
+    let head = POLICY.split("  - name").next().context("head")?;
+    folder.write("policy.yaml", &format!("{head}{rules}"))?;
+    let test = |after: u32, released: &str| {
+        format!(
+            "name: passed after {after}\nat: 2026-01-05T08:00:00Z\nnamespace: {{name: payments}}\nrequester: {{username: mallory}}\nrequest: {{riskTags: [prod]}}\nreviews: [{{reviewer: alice, groups: [sre]}}, {{reviewer: carol, after: {after}}}]\nexpect: {{approved: true, released: {released}}}"
+        )
+    };
+    // Alice approves after a minute.
+    for (after, released) in [(659, "2026-01-05T08:10:59Z"), (661, "false")] {
+        folder.test(&test(after, released))?;
+        let (code, out, _) = folder.run(&["."])?;
+        assert_eq!(code, Some(0), "{after}: {out}");
+    }
+    folder.test(&test(661, "now"))?;
+    let (code, out, _) = folder.run(&["."])?;
+    assert_eq!(code, Some(1), "{out}");
+    let expired = "approved, and expired: no window opened or was passed in time (releaseTimeoutSeconds: 600)";
+    assert!(out.contains(expired), "{out}");
+    Ok(())
+}
+
+#[test]
 fn a_policy_that_does_not_compile_fails_every_test_that_does_not_expect_it() -> Result<()> {
     let folder = Folder::new()?;
     folder.write(
@@ -189,7 +237,7 @@ fn a_policy_that_does_not_compile_fails_every_test_that_does_not_expect_it() -> 
     folder.test(PASSES)?;
     let (code, out, _) = folder.run(&["."])?;
     assert_eq!(code, Some(1), "{out}");
-    assert!(out.contains("held: expected nothing holds it, found policy p does not compile"), "{out}");
+    assert!(out.contains("held: expected nothing holds it, found PolicyNotReady: policy p does not compile"), "{out}");
     folder.test("name: nobody is enough\nexpect: {error: \"requirements[sre].count: must be from 1\"}")?;
     let (code, out, _) = folder.run(&["."])?;
     assert_eq!(code, Some(0), "{out}");
@@ -214,6 +262,25 @@ fn input_that_is_unusable_is_named_with_its_place() -> Result<()> {
         ("name: a\nexpect: {rules: {include: [a/b]}}", "tests[0].expect.rules.include: unknown field `include`"),
         ("name: a\nexpect: {}", "tests[0].expect: is empty, so that the test could not fail"),
         ("name: a\nexpect: {error: x, decision: Allow}", "tests[0].expect: error: stands alone"),
+        ("name: a\nexpect: {rules: {}}", "tests[0].expect: rules: names none, so that it could not fail"),
+        ("name: a\nexpect: {rules: {includes: [], not: []}}", "tests[0].expect: rules: names none"),
+        ("name: a\nexpect: {constraints: {}}", "tests[0].expect: constraints: names no bound"),
+        ("name: a\nexpect: {missing: ''}", "tests[0].expect: missing: is blank"),
+        ("name: a\nexpect: {held: '  '}", "tests[0].expect: held: is blank"),
+        ("name: a\nexpect: {error: ''}", "tests[0].expect: error: is blank"),
+        ("name: a\nexpect: {decision: Allow, tags: []}", "tests[0].expect: tags: names none"),
+        ("name: a\nexpect: {notTags: []}", "tests[0].expect: notTags: names none"),
+        ("name: a\nexpect: {requirements: {sre: 0}}", "tests[0].expect: requirements.sre: takes a count from 1 on"),
+        ("name: a\nexpect: {requirements: {sre: {count: 1, approvers: []}}}", "at least one approver"),
+        ("name: a\nexpect: {requirements: {sre: {count: 1, groups: [sre]}}}", "unknown field `groups`"),
+        (
+            "name: a\nexpect: {rules: {not: [p/no-such-rule]}}",
+            "tests[0].expect: rules.not: no rule of these policies is called \"p/no-such-rule\"; there are p/by-sre, p/silent",
+        ),
+        ("name: a\nexpect: {rules: {includes: [q/by-sre]}}", "rules.includes: no rule of these policies is called"),
+        ("name: a\nexpect: {rules: [by-sre]}", "rules: no rule of these policies is called \"by-sre\""),
+        ("name: a\nexpect: {notTags: [secretz]}", "tests[0].expect: notTags: nothing derives \"secretz\""),
+        ("name: a\nexpect: {tags: [prod]}", "tags: nothing derives \"prod\""),
         ("name: a\nexpect: {decision: Allow}", "tests[0] (a): namespace: is missing"),
         (
             "name: a\nnamespace: payments\nexpect: {decision: Allow}",

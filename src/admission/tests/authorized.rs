@@ -90,6 +90,17 @@ async fn whom_the_authorizer_does_not_grant_it_is_no_approver() {
     }
 }
 
+/// JSON written in Go says null where it means nothing.
+#[tokio::test]
+async fn an_extra_of_null_is_an_empty_one() {
+    let asked = Asked::of(granting(&["production"]));
+    let mut review = says("alice", &asking(&["production"]), "Approve");
+    review["request"]["userInfo"]["extra"] = json!({"example.com/a": null, "example.com/b": ["x"]});
+    assert_eq!(asked.answer(review).await.0["allowed"], true);
+    let extra = asked.authorizer.last.lock().unwrap().extra.clone();
+    assert_eq!((extra["example.com/a"].len(), extra["example.com/b"].len()), (0, 1));
+}
+
 #[tokio::test]
 async fn whoever_may_pass_a_window_may_be_authorized_for_it() {
     let window = json!({"name": "w", "start": "0 0 * * *", "durationSeconds": 60, "mayPass": [{"kind": "Authorized", "name": "leads"}]});
@@ -158,6 +169,18 @@ async fn without_an_answer_nobody_approves_and_it_may_be_asked_again_at_once() {
     let (response, object) = asked.answer(says("alice", &both, "Deny")).await;
     assert_eq!(response["allowed"], true, "{response}");
     assert_eq!(object["spec"]["reviews"][0]["reviewer"]["authorized"], json!(["other"]));
+}
+
+#[tokio::test]
+async fn whoever_approved_takes_it_back_and_the_authorizer_is_not_asked() {
+    let asked = Asked::of(granting(&["production"]));
+    let (response, approved) = asked.answer(says("alice", &asking(&["production"]), "Approve")).await;
+    assert_eq!((&response["allowed"], asked.asked()), (&json!(true), 1));
+    let down = Asked::of(Granting { unknown: vec!["production"], ..Granting::default() });
+    let (response, object) = down.answer(says("alice", &approved, "Deny")).await;
+    assert_eq!((&response["allowed"], down.asked()), (&json!(true), 0), "{response}");
+    assert_eq!(object["spec"]["reviews"][1]["reviewer"], json!({"username": "alice"}));
+    assert_eq!(down.refusal(says("bob", &approved, "Deny")).await.0, 503);
 }
 
 #[tokio::test(start_paused = true)]

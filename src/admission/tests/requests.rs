@@ -163,22 +163,95 @@ async fn the_requester_withdraws_and_deny_may_follow_approve() {
 }
 
 #[tokio::test]
-async fn whoever_the_policy_excludes_does_not_decide_and_is_told_why() {
+async fn whoever_the_policy_excludes_does_not_approve_and_is_told_why() {
     let excluding = with(stored(), "/status/excluded", json!(["alice", "bob"]));
     let excluding = with(excluding, "/status/selfApproval", json!("Allow"));
     let excluding = with(excluding, "/status/target", json!({"uid": "j", "parties": ["bob"]}));
     for (user, expected) in [
-        ("alice", "alice last changed the policy, and the policy excludes whoever did; someone else must decide"),
-        ("bob", "bob created what would run, or wrote the CronJob that it came from, or last changed the policy, and"),
+        (
+            "alice",
+            "alice last changed a policy that applies here, and policy excludes whoever did; someone else must approve",
+        ),
+        (
+            "bob",
+            "bob created what would run, or wrote the CronJob that it came from, or last changed a policy, and policy",
+        ),
     ] {
-        for decision in ["Approve", "Deny"] {
-            let new = with(excluding.clone(), "/spec/review", word(decision, DIGEST));
-            let found = refused(user, excluding.clone(), new).await;
-            assert!(found.0 == 403 && found.1.contains(expected), "{found:?}");
-        }
+        let new = with(excluding.clone(), "/spec/review", word("Approve", DIGEST));
+        let found = refused(user, excluding.clone(), new).await;
+        assert!(found.0 == 403 && found.1.contains(expected), "{found:?}");
+        let new = with(excluding.clone(), "/spec/review", word("Deny", DIGEST));
+        let (response, _) = ask(review("approvalrequests", "UPDATE", user, excluding.clone(), new)).await;
+        assert_eq!(response["allowed"], true, "a veto stays: {response}");
     }
     let new = with(excluding.clone(), "/spec/review", word("Approve", DIGEST));
     let (response, _) = ask(review("approvalrequests", "UPDATE", "carol", excluding, new)).await;
+    assert_eq!(response["allowed"], true, "{response}");
+}
+
+#[tokio::test]
+async fn who_has_a_part_in_it_may_still_deny() {
+    let part = with(stored(), "/status/target", json!({"uid": "j", "parties": ["alice"]}));
+    let said = |decision: &str| with(part.clone(), "/spec/review", word(decision, DIGEST));
+    let found = refused("alice", part.clone(), said("Approve")).await;
+    assert!(found.0 == 403 && found.1.contains("alice has a part in what would run"), "{found:?}");
+    let (response, _) = ask(review("approvalrequests", "UPDATE", "alice", part.clone(), said("Deny"))).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    // In this test everybody is in the group sre, the requester too.
+    let found = refused("triage", part.clone(), said("Approve")).await;
+    assert!(found.0 == 403 && found.1.contains("to withdraw it, set spec.cancel"), "{found:?}");
+    let (response, _) = ask(review("approvalrequests", "UPDATE", "triage", part.clone(), said("Deny"))).await;
+    assert_eq!(response["allowed"], true, "{response}");
+}
+
+/// A name of somebody else, or none of the groups any more.
+fn by(user: &str, uid: &str, groups: &[&str], old: &Value, decision: &str) -> Value {
+    let new = with(old.clone(), "/spec/review", word(decision, DIGEST));
+    let mut asked = review("approvalrequests", "UPDATE", user, old.clone(), new);
+    asked["request"]["userInfo"] = json!({"username": user, "uid": uid, "groups": groups});
+    asked
+}
+
+#[tokio::test]
+async fn one_uid_is_one_person_whatever_the_names() {
+    let denied = ask(by("alice", "u-1", &["sre"], &stored(), "Deny")).await.1;
+    let (response, _) = ask(by("alicia", "u-1", &["sre"], &denied, "Approve")).await;
+    assert_eq!(response["allowed"], false);
+    assert!(response["status"]["message"].as_str().unwrap().contains("a denial stands"), "{response}");
+    let (response, _) = ask(by("alicia", "u-1", &["sre"], &denied, "Deny")).await;
+    assert!(response["status"]["message"].as_str().unwrap().contains("said Deny to this already"), "{response}");
+    assert_eq!(ask(by("bob", "u-2", &["sre"], &denied, "Approve")).await.0["allowed"], true);
+    let nameless = ask(by("alice", "", &["sre"], &stored(), "Deny")).await.1;
+    assert_eq!(ask(by("bob", "", &["sre"], &nameless, "Approve")).await.0["allowed"], true, "no uid is nobody's");
+}
+
+#[tokio::test]
+async fn whoever_approved_takes_it_back_also_when_no_longer_an_approver() {
+    let approved = ask(by("alice", "", &["sre"], &stored(), "Approve")).await.1;
+    let (response, object) = ask(by("alice", "", &["staff"], &approved, "Deny")).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    let entry = &object["spec"]["reviews"][1];
+    assert_eq!(entry["reviewer"], json!({"username": "alice"}), "in no other group than the caller is in now");
+    assert!(verify_seal(&key(), "r1", entry));
+    let (response, _) = ask(by("alice", "", &["staff"], &approved, "Approve")).await;
+    assert_eq!(response["status"]["code"], 403, "{response}");
+    let (response, _) = ask(by("bob", "", &["staff"], &approved, "Deny")).await;
+    assert_eq!(response["status"]["code"], 403, "{response}");
+    let forged = with(approved, "/spec/reviews/0/reviewer/username", json!("bob"));
+    let (response, _) = ask(by("bob", "", &["staff"], &forged, "Deny")).await;
+    assert_eq!(response["status"]["code"], 403, "an unsealed approval is none: {response}");
+}
+
+#[tokio::test]
+async fn a_list_full_of_approvals_still_takes_denials() {
+    let entry = |i: usize| json!({"reviewer": {"username": format!("u{i}")}, "decision": "Approve", "digest": OTHER});
+    let full = |n: usize| with(stored(), "/spec/reviews", (0..n).map(entry).collect());
+    let (response, _) = ask(by("alice", "", &["sre"], &full(47), "Approve")).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    let (response, _) = ask(by("alice", "", &["sre"], &full(48), "Approve")).await;
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(message.contains("holds 48 approvals and takes no more, only denials; ask anew"), "{message}");
+    let (response, _) = ask(by("alice", "", &["sre"], &full(48), "Deny")).await;
     assert_eq!(response["allowed"], true, "{response}");
 }
 

@@ -1,17 +1,18 @@
 //! The explanation as data. Pure: words in it are as they were written, and the text form escapes them.
 
+use crate::api::ApprovalRequestStatus;
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::status::TagSource;
-use crate::api::{Constraints, FreezeWindow, Subject, SubjectKind};
+use crate::api::{Constraints, FreezeWindow, Subject};
 use crate::binding::Snapshot;
 use crate::cli::case::Case;
+use crate::cli::explain::approvals::Approvals;
 use crate::cli::explain::gather::Gathered;
 use crate::cli::explain::reviews;
-use crate::lifecycle::{RequestFacts, missing};
-use crate::policy::{DerivedTag, JoinedRequirement, Outcome, PolicySet, PolicyTrace, evaluate, explain};
-use crate::review::{Tally, Terms, fold};
+use crate::lifecycle::RequestFacts;
+use crate::policy::{DerivedTag, JoinedRequirement, JoinedWindow, Outcome, PolicySet, PolicyTrace, evaluate, explain};
+use crate::review::{Terms, fold};
 use serde::Serialize;
-use std::collections::BTreeSet;
 
 /// Why a request stands where it stands.
 #[derive(Clone, Debug, Serialize)]
@@ -50,6 +51,8 @@ pub struct Asked {
     pub name: String,
     /// State, as the operator wrote it.
     pub state: &'static str,
+    /// Whether that is final.
+    pub over: bool,
     /// Message, as the operator wrote it.
     pub message: String,
     /// The workflow, a claim.
@@ -109,7 +112,7 @@ pub struct Joined {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before_seconds: Option<i64>,
     /// Freeze windows.
-    pub freeze_windows: Vec<FreezeWindow>,
+    pub freeze_windows: Vec<Frozen>,
     /// How long it may wait for approval, in seconds.
     pub pending_timeout_seconds: i64,
     /// How long an approval may wait, in seconds.
@@ -118,30 +121,16 @@ pub struct Joined {
     pub held: Vec<String>,
 }
 
-/// How far the approval has come.
+/// A freeze window of the matching rules.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Approvals {
-    /// Each requirement.
-    pub requirements: Vec<Progress>,
-    /// What is missing.
-    pub missing: String,
-    /// Who cannot approve, and why.
-    pub excluded: Vec<String>,
-}
-
-/// One requirement.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Progress {
-    /// Its name.
-    pub requirement: String,
-    /// How many people.
-    pub required: i32,
-    /// Who has approved.
-    pub approved_by: Vec<String>,
-    /// Who may still approve; empty where it is met.
-    pub open_to: Vec<String>,
+pub struct Frozen {
+    /// The window.
+    #[serde(flatten)]
+    pub window: FreezeWindow,
+    /// Who passed it, as the operator wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passed_by: Option<String>,
 }
 
 /// One review.
@@ -182,12 +171,19 @@ pub struct Clocks {
     pub waits_until: Option<String>,
 }
 
+/// That there is nothing to explain yet.
+const NOT_YET: &str = "the operator has not evaluated this yet, so that nothing can be told of its outcome; see whether it runs (the Deployment countersign, by default in namespace countersign-system)";
+
 /// Explains what was gathered.
 pub fn account(gathered: &Gathered) -> Account {
     let request = &gathered.request;
     let mut notes = gathered.gaps.clone();
-    let derived = derived(request);
-    let judged = judge(gathered, &derived);
+    let derived = derived(&request.status);
+    // Without a look at what runs, tags and Job are missing, and with them what denies it.
+    let judged = if evaluated(request) { judge(gathered, &derived) } else { None };
+    if !evaluated(request) {
+        notes.push(NOT_YET.into());
+    }
     let outcome = judged.as_ref().map(|(_, outcome)| outcome);
     if let Some(outcome) = outcome {
         notes.extend(disagreement(request, outcome));
@@ -206,16 +202,22 @@ pub fn account(gathered: &Gathered) -> Account {
         tags: tags(request),
         outcome: outcome.map(|outcome| joined(request, outcome)),
         policies: judged.map(|(traces, _)| traces),
-        approvals: approvals(&tally, &terms),
+        approvals: Approvals::of(&tally, &terms, request.status.state.is_final()),
         reviews: words(request, &terms),
         clocks: clocks(request),
         notes,
     }
 }
 
+/// Whether the operator has looked at it once. Nobody else derives tags here.
+fn evaluated(request: &RequestFacts) -> bool {
+    let status = &request.status;
+    status.digest.is_some() || status.state.is_final() || condition::find(&status.conditions, "Evaluated").is_some()
+}
+
 /// The derived tags, as the operator found them: no right to read roles is needed for that.
-fn derived(request: &RequestFacts) -> Vec<DerivedTag> {
-    let scope = request.status.scope.iter().filter(|entry| entry.source == TagSource::Derived);
+pub fn derived(status: &ApprovalRequestStatus) -> Vec<DerivedTag> {
+    let scope = status.scope.iter().filter(|entry| entry.source == TagSource::Derived);
     scope
         .map(|entry| DerivedTag {
             tag: entry.tag.clone(),
@@ -278,6 +280,7 @@ fn asked(request: &RequestFacts) -> Asked {
         namespace: request.namespace.clone(),
         name: request.name.clone(),
         state: request.status.state.as_str(),
+        over: request.status.state.is_final(),
         message: request.status.message.clone(),
         requested_by: request.spec.requested_by.clone(),
         requester: request.requester().username,
@@ -314,47 +317,21 @@ fn joined(request: &RequestFacts, outcome: &Outcome) -> Joined {
         require_comment: outcome.require_comment,
         constraints: outcome.constraints.tightest(&request.spec.constraints),
         not_before_seconds: outcome.not_before_seconds,
-        freeze_windows: outcome.windows.iter().map(|w| w.window().clone()).collect(),
+        freeze_windows: outcome.windows.iter().map(|window| frozen(request, window)).collect(),
         pending_timeout_seconds: outcome.pending_timeout_seconds,
         release_timeout_seconds: outcome.release_timeout_seconds,
         held: outcome.doubts.iter().map(|d| format!("policy {} {}: {}", d.policy, d.what, d.error)).collect(),
     }
 }
 
-fn approvals(tally: &Tally, terms: &Terms<'_>) -> Approvals {
-    let progress = tally.progress.iter().map(|p| {
-        let met = p.approved_by.len() as i64 >= i64::from(p.required);
-        let said = |s: &&Subject| s.kind != SubjectKind::User || !barred(&s.name, tally, terms);
-        Progress {
-            requirement: p.requirement.clone(),
-            required: p.required,
-            approved_by: p.approved_by.clone(),
-            open_to: p.approvers.iter().filter(|_| !met).filter(said).map(Subject::describe).collect(),
-        }
+fn frozen(request: &RequestFacts, joined: &JoinedWindow) -> Frozen {
+    let window = joined.window();
+    let stored = request.status.freezes.iter().find(|freeze| {
+        freeze.policy == *joined.rule.policy
+            && freeze.rule == joined.rule.rule.name
+            && freeze.window.name == window.name
     });
-    Approvals {
-        requirements: progress.collect(),
-        missing: if terms.requirements.is_empty() { String::new() } else { missing(tally) },
-        excluded: excluded(terms),
-    }
-}
-
-/// Whether a person who is named cannot add another approval.
-fn barred(name: &String, tally: &Tally, terms: &Terms<'_>) -> bool {
-    let own = terms.self_approval == crate::api::SelfApproval::Forbid
-        && (*name == terms.requester.username || terms.parties.contains(name));
-    own || terms.excluded.contains(name) || tally.approvers.contains(name) || tally.deniers.contains(name)
-}
-
-fn excluded(terms: &Terms<'_>) -> Vec<String> {
-    let mut found: Vec<String> = vec![];
-    if terms.self_approval == crate::api::SelfApproval::Forbid {
-        let own: BTreeSet<&String> = terms.parties.iter().filter(|p| **p != terms.requester.username).collect();
-        found.push(format!("{}, who asked", terms.requester.username));
-        found.extend(own.into_iter().map(|party| format!("{party}, who has a part in what runs")));
-    }
-    found.extend(terms.excluded.iter().map(|who| format!("{who}, excluded by policy")));
-    found
+    Frozen { window: window.clone(), passed_by: stored.and_then(|freeze| freeze.passed_by.clone()) }
 }
 
 fn words(request: &RequestFacts, terms: &Terms<'_>) -> Vec<Word> {

@@ -132,3 +132,84 @@ fn nothing_that_a_tenant_wrote_reaches_the_terminal() {
     assert!(!text.contains(['\u{1b}', '\u{202e}', '\r']), "{text:?}");
     assert_eq!(text.lines().filter(|line| *line == "Policies").count(), 1, "{text}");
 }
+
+#[test]
+fn what_the_operator_has_not_looked_at_is_not_judged() {
+    let mut new = request();
+    new.as_object_mut().unwrap().remove("status");
+    new["spec"]["reviews"] = json!([]);
+    let denies = json!({"rules": [{"name": "secrets", "when": {"riskTags": ["secrets"]}, "decision": "Deny"}]});
+    let account = account(&gathered(new.clone(), &[("p", by_sre(json!({}))), ("q", denies)]));
+    assert!(account.outcome.is_none() && account.policies.is_none(), "what it derives is not known yet");
+    let text = render(&account);
+    assert!(text.contains("not judged here: see the notes") && text.contains("has not evaluated this yet"), "{text}");
+    // A problem that it reports is a look.
+    new["status"] = json!({"conditions": [{"type": "Evaluated", "status": "False", "reason": "TargetMissing",
+        "message": "there is no Job", "lastTransitionTime": "2026-11-20T17:00:00Z"}]});
+    assert!(super::account(&gathered(new, &[("p", by_sre(json!({})))])).outcome.is_some());
+}
+
+#[test]
+fn nothing_is_open_to_anybody_after_the_end() {
+    let mut over = request();
+    for state in ["Expired", "Denied", "Cancelled", "Released"] {
+        over["status"]["state"] = json!(state);
+        let account = account(&gathered(over.clone(), &[("p", by_sre(json!({})))]));
+        let text = render(&account);
+        assert!(text.contains("sre 1/2: alice\n") && !text.contains("open to"), "{text}");
+        assert!(!text.contains("waiting for") && account.approvals.excluded.is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn nothing_is_open_to_whoever_does_not_count() {
+    let mut own = request();
+    own["status"]["approvals"][0]["approvers"] = json!([
+        {"kind": "Group", "name": "sre"},
+        {"kind": "ServiceAccount", "namespace": "payments", "name": "triage"},
+        {"kind": "User", "name": "system:serviceaccount:payments:triage"},
+        {"kind": "User", "name": "alice"},
+        {"kind": "ServiceAccount", "namespace": "payments", "name": "deployer"},
+        {"kind": "ServiceAccount", "namespace": "ci", "name": "release-bot"},
+        {"kind": "User", "name": "bob"}]);
+    own["status"]["target"] = json!({"uid": "j", "parties": ["system:serviceaccount:payments:deployer"]});
+    own["status"]["excluded"] = json!(["bob"]);
+    let open = |request: &Value| account(&gathered(request.clone(), &[])).approvals.requirements[0].open_to.clone();
+    assert_eq!(open(&own), ["sre", "serviceaccount ci/release-bot"], "she has approved, and the others do not count");
+    own["status"]["selfApproval"] = json!("Allow");
+    assert!(open(&own).contains(&"serviceaccount payments/triage".to_string()));
+    assert!(!open(&own).contains(&"user bob".to_string()));
+}
+
+#[test]
+fn a_name_that_looks_like_another_is_spelled_out() {
+    let mut alike = request();
+    // Cyrillic letters.
+    let (alice, sre, bob) = ("\u{430}lice", "s\u{433}e", "b\u{43e}b");
+    alike["spec"]["reviews"][0]["reviewer"] = json!({"username": alice, "groups": [sre]});
+    alike["status"]["approvals"][0]["approvedBy"] = json!([alice]);
+    alike["status"]["approvals"][0]["approvers"] = json!([{"kind": "Group", "name": sre}]);
+    alike["status"]["excluded"] = json!([bob]);
+    let text = render(&account(&gathered(alike, &[("p", by_sre(json!({})))])));
+    assert!(!text.contains(['\u{430}', '\u{433}', '\u{43e}']), "{text}");
+    for expected in
+        ["sre 1/2: \\u{430}lice; open to s\\u{433}e", "approval from s\\u{433}e", "b\\u{43e}b, excluded by policy"]
+    {
+        assert!(text.contains(expected), "expected {expected:?} in\n{text}");
+    }
+}
+
+#[test]
+fn a_freeze_window_says_who_passed_it() {
+    let window = json!({"name": "weekend", "start": "0 18 * * 5", "durationSeconds": 3600, "timeZone": "UTC",
+        "mayPass": [{"kind": "Group", "name": "commanders"}]});
+    let mut policy = by_sre(json!({}));
+    policy["rules"][0]["freezeWindows"] = json!([window]);
+    let mut frozen = request();
+    let of = |request: &Value| render(&account(&gathered(request.clone(), &[("p", policy.clone())])));
+    assert!(of(&frozen).contains("weekend: 0 18 * * 5 (UTC), 3600 s; may be passed by commanders"));
+    frozen["status"]["freezes"] = json!([{"policy": "p", "rule": "prod-write", "window": window, "passedBy": "carol"}]);
+    assert!(of(&frozen).contains("weekend: 0 18 * * 5 (UTC), 3600 s; passed by carol"), "{}", of(&frozen));
+    frozen["status"]["freezes"][0]["rule"] = json!("other");
+    assert!(of(&frozen).contains("may be passed by commanders"));
+}

@@ -1,10 +1,12 @@
 //! `countersign explain`: why a request stands where it stands.
 
 mod account;
+mod approvals;
 mod gather;
 mod reviews;
 mod text;
 
+pub(crate) use account::derived;
 pub use account::{Account, account};
 pub use gather::Gathered;
 pub(crate) use gather::{JOBS, NAMESPACES, PODS, POLICIES, REQUESTS, read_request};

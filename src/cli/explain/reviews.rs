@@ -1,24 +1,25 @@
 //! Which reviews count, and why the others do not: asked of [`fold`] itself, by asking it again with one rule lifted.
 
 use crate::api::{ReviewDecision, SelfApproval};
-use crate::review::{CountedReview, Tally, Terms, fold};
+use crate::review::{CountedReview, Tally, Terms, fold, same_person};
+use std::ops::Range;
 
 /// Whether a review counts; else every reason why it does not.
 pub fn standing(reviews: &[CountedReview], at: usize, terms: &Terms<'_>) -> Vec<String> {
     let Some(review) = reviews.get(at) else { return vec![] };
     let why = alone(review, terms);
-    if !why.is_empty() {
+    if !why.is_empty() && !takes_back(reviews, at, terms) {
         return why;
     }
-    let said = |others: &[CountedReview], decision: ReviewDecision| {
-        others.iter().any(|other| {
-            other.review.reviewer.username == review.review.reviewer.username
-                && other.review.decision == decision
-                && alone(other, terms).is_empty()
+    let said = |mut others: Range<usize>, decision: ReviewDecision| {
+        others.any(|i| {
+            of_one_person(&reviews[i], review)
+                && reviews[i].review.decision == decision
+                && (alone(&reviews[i], terms).is_empty() || takes_back(reviews, i, terms))
         })
     };
-    let (earlier, later, own) = (&reviews[..at], &reviews[at + 1..], review.review.decision);
-    if said(earlier, own) {
+    let (earlier, later, own) = (0..at, at + 1..reviews.len(), review.review.decision);
+    if said(earlier.clone(), own) {
         return vec!["repeats their earlier word".into()];
     }
     if own == ReviewDecision::Approve && said(earlier, ReviewDecision::Deny) {
@@ -28,6 +29,19 @@ pub fn standing(reviews: &[CountedReview], at: usize, terms: &Terms<'_>) -> Vec<
         return vec!["is replaced by their later denial".into()];
     }
     vec![]
+}
+
+/// Whether it takes back an approval, as somebody may who is no approver any more.
+fn takes_back(reviews: &[CountedReview], at: usize, terms: &Terms<'_>) -> bool {
+    let review = &reviews[at];
+    let own: Vec<_> = reviews[..=at].iter().filter(|other| of_one_person(other, review)).cloned().collect();
+    let counted = review.sealed && review.review.digest == terms.digest;
+    counted && review.review.decision == ReviewDecision::Deny && !fold(&own, terms).deniers.is_empty()
+}
+
+fn of_one_person(a: &CountedReview, b: &CountedReview) -> bool {
+    let (a, b) = (&a.review.reviewer, &b.review.reviewer);
+    same_person((&a.username, a.uid.as_deref()), (&b.username, b.uid.as_deref()))
 }
 
 /// Why a review would not count if it were the only one.
@@ -116,6 +130,9 @@ mod tests {
             review("carol", "sre", "Approve", NOW),
             review("alice", "sre", "Approve", NOW),
             review("alice", "sre", "Deny", NOW),
+            review("system:serviceaccount:ci:a", "sre", "Approve", NOW),
+            review("system:serviceaccount:ci:a", "developers", "Deny", NOW),
+            review("system:serviceaccount:ci:b", "developers", "Deny", NOW),
         ];
         let why = |i: usize| standing(&reviews, i, &terms).join("; ");
         assert_eq!(why(0), "is replaced by their later denial");
@@ -127,7 +144,12 @@ mod tests {
         assert_eq!(why(6), "comes after their own denial, which stands");
         assert_eq!(why(7), "repeats their earlier word");
         assert_eq!(why(8), "");
+        assert_eq!((why(9).as_str(), why(10).as_str()), ("is replaced by their later denial", ""));
+        assert_eq!(why(11), "the reviewer is none of the approvers");
         let tally = fold(&reviews, &terms);
-        assert_eq!((tally.approvers, tally.deniers), (vec![], vec!["alice".to_string(), "carol".to_string()]));
+        assert_eq!(
+            (tally.approvers, tally.deniers),
+            (vec![], ["alice", "carol", "system:serviceaccount:ci:a"].map(String::from).to_vec())
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The explanation as text. Nearly every word comes from a tenant, so each is escaped here and nowhere else.
 
 use crate::cli::escape::{visible, visible_identifier};
-use crate::cli::explain::account::{Account, Joined, Word};
+use crate::cli::explain::account::{Account, Frozen, Joined, Word};
 use crate::policy::{PolicyTrace, RuleTrace, Standing};
 
 /// The explanation for a person.
@@ -109,7 +109,7 @@ pub fn rule_lines(rule: &RuleTrace) -> Vec<String> {
 fn joined(page: &mut Page, outcome: &Joined) {
     page.line(&format!("\nOutcome: {}", outcome.decision));
     for requirement in &outcome.requirements {
-        page.row("requires", &visible(requirement));
+        page.row("requires", &visible_identifier(requirement));
     }
     if !outcome.requirements.is_empty() {
         page.row("ended by", &format!("{} denial(s)", outcome.denials));
@@ -122,14 +122,15 @@ fn joined(page: &mut Page, outcome: &Joined) {
     if let Some(seconds) = outcome.not_before_seconds {
         page.row("not before", &format!("{seconds} s after it was asked"));
     }
-    for window in &outcome.freeze_windows {
+    for Frozen { window, passed_by } in &outcome.freeze_windows {
         let passers = window.may_pass.iter().map(|s| s.describe()).collect::<Vec<_>>().join(" or ");
         let passers = if passers.is_empty() { "nobody".into() } else { passers };
-        let text = format!(
-            "{}: {} ({}), {} s; may be passed by {passers}",
-            window.name, window.start, window.time_zone, window.duration_seconds
-        );
-        page.row("frozen", &visible(&text));
+        let passers = match passed_by {
+            Some(who) => format!("passed by {who}"),
+            None => format!("may be passed by {passers}"),
+        };
+        let (start, zone, seconds) = (&window.start, &window.time_zone, window.duration_seconds);
+        page.row("frozen", &visible_identifier(&format!("{}: {start} ({zone}), {seconds} s; {passers}", window.name)));
     }
     let timeouts = format!(
         "{} s to be approved, then {} s to be used",
@@ -141,18 +142,25 @@ fn joined(page: &mut Page, outcome: &Joined) {
 
 fn approvals(page: &mut Page, account: &Account) {
     let all = &account.approvals;
+    let over = account.request.over;
     page.list(
         "Approvals",
         all.requirements.iter().map(|p| {
-            let by = if p.approved_by.is_empty() { "nobody yet".into() } else { p.approved_by.join(", ") };
+            let names = |names: &[String], between: &str| {
+                names.iter().map(|name| visible_identifier(name)).collect::<Vec<_>>().join(between)
+            };
+            let nobody = if over { "nobody" } else { "nobody yet" };
+            let by = if p.approved_by.is_empty() { nobody.into() } else { names(&p.approved_by, ", ") };
             let open =
-                if p.open_to.is_empty() { String::new() } else { format!("; open to {}", p.open_to.join(" or ")) };
-            visible(&format!("{} {}/{}: {by}{open}", p.requirement, p.approved_by.len(), p.required))
+                if p.open_to.is_empty() { String::new() } else { format!("; open to {}", names(&p.open_to, " or ")) };
+            format!("{} {}/{}: {by}{open}", visible_identifier(&p.requirement), p.approved_by.len(), p.required)
         }),
     );
     if !all.requirements.is_empty() {
-        page.row("missing", &visible(&all.missing));
-        all.excluded.iter().for_each(|who| page.row("not counted", &visible(who)));
+        page.row("missing", &visible_identifier(&all.missing));
+        for who in &all.excluded {
+            page.row("not counted", &format!("{}, {}", visible_identifier(&who.name), who.why));
+        }
     }
     page.list("Reviews (seals are not checked here: that takes the operator's key)", account.reviews.iter().map(word));
 }

@@ -2,10 +2,11 @@
 
 use crate::cli::case::{Case, World};
 use crate::cli::escape::{visible, visible_identifier};
-use crate::policy::{Difference, Outcome, PolicySet, compare, decision_name, evaluate};
+use crate::policy::{DerivedTag, Difference, Outcome, PolicySet, compare, decision_name, evaluate, tags_suffice};
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A request that comes out differently.
@@ -42,10 +43,19 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Whether a request whose Job or Pod is gone can be judged by the tags in its status.
+    pub fn tags_suffice(&self, labels: &BTreeMap<String, String>) -> bool {
+        tags_suffice(&self.current, &self.new, labels)
+    }
+
     /// What is said of a request under both; none where that is the same. Names and state are left to the caller.
-    pub fn change(&self, case: &Case) -> Option<Change> {
+    /// `stored` are the derived tags that stand in its status, for one whose Job or Pod is gone.
+    pub fn change(&self, case: &Case, stored: Option<&[DerivedTag]>) -> Option<Change> {
         let outcome = |policies: &PolicySet| -> Outcome {
-            let derived = case.derived(policies, &self.world);
+            let derived = match stored {
+                Some(stored) => stored.to_vec(),
+                None => case.derived(policies, &self.world),
+            };
             evaluate(policies, &case.facts(&derived))
         };
         let (before, after) = (outcome(&self.current), outcome(&self.new));
@@ -70,6 +80,8 @@ pub struct Changes {
     pub judged: usize,
     /// How many of them without their Job or Pod, which is gone.
     pub without_target: usize,
+    /// How many of those so that the new policies might say something else of them than is told here.
+    pub blind: usize,
     /// Requests that could not be judged, and why.
     pub unread: Vec<String>,
     /// Those that come out differently.
@@ -77,6 +89,11 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Whether every request was judged, each as the operator would, and none comes out weaker.
+    pub fn proves_nothing_weaker(&self) -> bool {
+        self.weaker() == 0 && self.unread.is_empty() && self.blind == 0
+    }
+
     /// How many got weaker.
     pub fn weaker(&self) -> usize {
         self.changed.iter().filter(|change| change.weaker).count()
@@ -109,7 +126,18 @@ impl Changes {
         let (judged, changed, weaker) = (self.judged, self.changed.len(), self.weaker());
         let _ = writeln!(text, "{changed} of {judged} requests come out differently, {weaker} of them weaker");
         if self.without_target > 0 {
-            let _ = writeln!(text, "{} were judged without their Job or Pod, which is gone", self.without_target);
+            let _ = writeln!(
+                text,
+                "{} were judged by the tags in their status, since their Job or Pod is gone",
+                self.without_target
+            );
+        }
+        if self.blind > 0 {
+            let _ = writeln!(
+                text,
+                "{} of them blindly: these policies look at more of a Job than its tags, or nobody had evaluated them",
+                self.blind
+            );
         }
         text
     }
@@ -119,6 +147,7 @@ impl Changes {
         let document = json!({
             "judged": self.judged,
             "withoutTarget": self.without_target,
+            "blind": self.blind,
             "notJudged": self.unread,
             "weaker": self.weaker(),
             "changed": self.changed,
@@ -177,6 +206,36 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_judged_proves_nothing() {
+        let of = |weaker: bool, unread: usize, blind: usize| {
+            let comparison = Comparison {
+                current: set(json!([{"name": "r", "decision": "Deny"}])),
+                new: set(json!([{"name": "r", "decision": "Allow"}])),
+                world: World::default(),
+            };
+            let changed = comparison.change(&case(), None).filter(|_| weaker).into_iter().collect();
+            let changes =
+                Changes { judged: 1, without_target: blind, blind, unread: vec!["x".into(); unread], changed };
+            changes.proves_nothing_weaker()
+        };
+        assert!(of(false, 0, 0));
+        assert!(!of(true, 0, 0) && !of(false, 1, 0) && !of(false, 0, 1));
+    }
+
+    #[test]
+    fn the_tags_of_its_status_stand_for_a_job_that_is_gone() {
+        let denies = json!([{"name": "secrets", "when": {"riskTags": ["secrets"]}, "decision": "Deny"}, {"name": "r", "decision": "Allow"}]);
+        let comparison = Comparison {
+            current: set(denies),
+            new: set(json!([{"name": "r", "decision": "Allow"}])),
+            world: World::default(),
+        };
+        let secrets = DerivedTag { tag: "secrets".into(), policy: None, detail: String::new(), advisory: false };
+        let change = comparison.change(&case(), Some(&[secrets])).unwrap();
+        assert_eq!((change.before, change.after, change.weaker), ("Deny", "Allow", true));
+    }
+
+    #[test]
     fn a_change_is_told_with_all_that_differs() {
         let by = |count: i32| {
             json!([{"name": "r", "decision": "RequireApproval", "approvals":
@@ -184,7 +243,7 @@ mod tests {
         };
         let of = |current: Value, new: Value| {
             let comparison = Comparison { current: set(current), new: set(new), world: World::default() };
-            comparison.change(&case())
+            comparison.change(&case(), None)
         };
         assert!(of(by(2), by(2)).is_none());
         let mut weaker = of(by(2), by(1)).unwrap();
@@ -195,7 +254,7 @@ mod tests {
             state: "Pending".into(),
             ..of(by(1), json!([{"name": "r", "decision": "Deny"}])).unwrap()
         };
-        let changes = Changes { judged: 3, without_target: 1, unread: vec![], changed: vec![weaker, denied] };
+        let changes = Changes { judged: 3, without_target: 1, blind: 1, unread: vec![], changed: vec![weaker, denied] };
         let expected = "\
 REQUEST             STATE    DECISION
 payments/run\\u{1b}  Pending  RequireApproval         WEAKER (Job gone)
@@ -203,7 +262,8 @@ payments/run\\u{1b}  Pending  RequireApproval         WEAKER (Job gone)
 payments/x          Pending  RequireApproval → Deny
     ~ decision: RequireApproval → Deny
 2 of 3 requests come out differently, 1 of them weaker
-1 were judged without their Job or Pod, which is gone
+1 were judged by the tags in their status, since their Job or Pod is gone
+1 of them blindly: these policies look at more of a Job than its tags, or nobody had evaluated them
 ";
         assert_eq!(changes.table(), expected);
         let json: Value = serde_json::from_str(&changes.json().unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! Which rules no test ever matched, and which policies no test uses.
 
-use crate::cli::policy::documents::{PolicyDocument, documents, is_policy};
+use crate::cli::policy::documents::PolicyDocument;
 use crate::policy::PolicySet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,28 +37,20 @@ impl Coverage {
         }
     }
 
-    /// What is not covered, of the policies that tests use and of those in other files; in words, sorted.
-    pub fn gaps(&self, others: &[PathBuf]) -> Vec<String> {
+    /// Of these policies, those whose files no fixture names.
+    pub fn unused<'a>(&self, policies: &'a [PolicyDocument]) -> Vec<&'a PolicyDocument> {
+        policies.iter().filter(|policy| !self.used.contains(&same_file(&policy.source))).collect()
+    }
+
+    /// What is not covered, of the policies that tests use and of these others; in words, sorted.
+    pub fn gaps(&self, others: &[PolicyDocument]) -> Vec<String> {
         let mut gaps = BTreeSet::new();
         for ((_, policy), rules) in &self.rules {
             let silent = rules.iter().filter(|(_, matched)| !**matched);
             gaps.extend(silent.map(|(rule, _)| format!("{policy}/{rule}: no test matches it")));
         }
-        for file in others.iter().filter(|file| !self.used.contains(&same_file(file))) {
-            gaps.extend(unused(file));
-        }
+        gaps.extend(self.unused(others).iter().map(|policy| format!("{}: no test uses it", policy.name)));
         gaps.into_iter().collect()
-    }
-}
-
-/// The policies of a file that no test uses.
-fn unused(file: &Path) -> Vec<String> {
-    match documents(file) {
-        Ok(found) => {
-            let names = found.iter().filter(|document| is_policy(document));
-            names.map(|d| format!("{}: no test uses it", d["metadata"]["name"].as_str().unwrap_or("?"))).collect()
-        }
-        Err(error) => vec![format!("{error:#}")],
     }
 }
 

@@ -1,10 +1,10 @@
 //! Expectations, and what was found instead.
 
-use crate::api::Constraints;
-use crate::cli::policy::fixture::{DecisionHere, Expect, Release, Rules};
+use crate::api::{Constraints, Decision, Subject};
+use crate::cli::policy::fixture::{DecisionHere, Expect, Needed, Release, Rules};
 use crate::cli::policy::judge::Judged;
 use crate::lifecycle::missing;
-use crate::policy::{Outcome, PolicySet, decision_name};
+use crate::policy::{JoinedRequirement, Outcome, PolicySet, decision_name};
 use anyhow::ensure;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,29 @@ impl Expect {
             !policy_error || *self == alone,
             "error: stands alone: where a policy does not compile, nothing else is certain"
         );
+        for (what, text) in [("missing", &self.missing), ("held", &self.held), ("error", &self.error)] {
+            let blank = text.as_ref().is_some_and(|text| text.trim().is_empty());
+            ensure!(!blank, "{what}: is blank, which is a part of every text; write a part of what must be found");
+        }
+        for (what, tags) in [("tags", &self.tags), ("notTags", &self.not_tags)] {
+            ensure!(tags.as_ref().is_none_or(|tags| !tags.is_empty()), "{what}: names none, so that it could not fail");
+        }
+        if let Some(Rules::Partly(partly)) = &self.rules {
+            let names = partly.includes.len() + partly.not.len();
+            ensure!(names > 0, "rules: names none, so that it could not fail; [] says that no rule matches");
+        }
+        let bounds = self.constraints.as_ref();
+        ensure!(
+            bounds.is_none_or(|bounds| !bounds.is_empty()),
+            "constraints: names no bound, so that it could not fail"
+        );
+        for (name, needed) in self.requirements.iter().flatten() {
+            let (count, some) = match needed {
+                Needed::Count(count) => (*count, true),
+                Needed::From(from) => (from.count, !from.approvers.is_empty()),
+            };
+            ensure!(count > 0 && some, "requirements.{name}: takes a count from 1 on, and at least one approver");
+        }
         Ok(())
     }
 
@@ -44,18 +67,16 @@ impl Expect {
         }
         found.tags(self, judged);
         if let Some(expected) = &self.requirements {
-            let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
-            for requirement in &judged.outcome.requirements {
-                *counts.entry(&requirement.name).or_default() += i64::from(requirement.count);
-            }
-            let expected: BTreeMap<&str, i64> = expected.iter().map(|(name, n)| (name.as_str(), *n)).collect();
-            found.compare("requirements", &counted(&expected), &counted(&counts));
+            found.requirements(expected, &judged.outcome.requirements);
         }
         if let Some(expected) = &self.constraints {
             found.constraints(expected, &judged.constraints);
         }
         found.terms(self, &judged.outcome);
         found.approval(self, judged);
+        if let Some(late) = &judged.late {
+            found.fail("reviews", "each comes before the request ends", late);
+        }
         found.held(self.held.as_deref(), policies, judged);
         found.0
     }
@@ -79,9 +100,24 @@ fn name(decision: DecisionHere) -> &'static str {
     }
 }
 
-fn counted(counts: &BTreeMap<&str, i64>) -> String {
-    let all: Vec<_> = counts.iter().map(|(name, n)| format!("{name}: {n}")).collect();
-    if all.is_empty() { "none".into() } else { all.join(", ") }
+/// A requirement in words: `sre: 2 from sre`.
+fn requirement(name: &str, count: i64, approvers: &[Subject]) -> String {
+    let who: Vec<_> = approvers.iter().map(Subject::describe).collect();
+    let who = if who.is_empty() { String::new() } else { format!(" from {}", who.join(" or ")) };
+    format!("{name}: {count}{who}")
+}
+
+/// Whether that name stands for what is needed: of several requirements of one name, the counts add up.
+fn meets(name: &str, needed: &Needed, found: &[JoinedRequirement]) -> bool {
+    let of_name: Vec<_> = found.iter().filter(|requirement| requirement.name == name).collect();
+    match (needed, &of_name[..]) {
+        (Needed::Count(count), all) => *count == all.iter().map(|one| i64::from(one.count)).sum::<i64>(),
+        (Needed::From(from), [one]) => {
+            let set = |subjects: &[Subject]| subjects.iter().cloned().collect::<BTreeSet<_>>();
+            from.count == i64::from(one.count) && set(&from.approvers) == set(&one.approvers)
+        }
+        (Needed::From(_), _) => false,
+    }
 }
 
 fn listed<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
@@ -123,17 +159,32 @@ impl Findings {
         }
     }
 
+    /// All of them: a requirement more or less is another outcome.
+    fn requirements(&mut self, expected: &BTreeMap<String, Needed>, found: &[JoinedRequirement]) {
+        let met = expected.iter().all(|(name, needed)| meets(name, needed, found));
+        if met && found.iter().all(|requirement| expected.contains_key(&requirement.name)) {
+            return;
+        }
+        let told = expected.iter().map(|(name, needed)| match needed {
+            Needed::Count(count) => requirement(name, *count, &[]),
+            Needed::From(from) => requirement(name, from.count, &from.approvers),
+        });
+        let there = found.iter().map(|one| requirement(&one.name, i64::from(one.count), &one.approvers));
+        let (told, there): (Vec<_>, Vec<_>) = (told.collect(), there.collect());
+        self.fail("requirements", listed(told.iter().map(String::as_str)), listed(there.iter().map(String::as_str)));
+    }
+
     fn tags(&mut self, expect: &Expect, judged: &Judged) {
         let derived: BTreeSet<&str> = judged.derived.iter().map(|d| d.tag.as_str()).collect();
         let found = || {
             let all: Vec<_> = judged.derived.iter().map(|d| format!("{} ({})", d.tag, d.detail)).collect();
             listed(all.iter().map(String::as_str))
         };
-        if expect.tags.iter().any(|tag| !derived.contains(tag.as_str())) {
-            self.fail("tags", listed(expect.tags.iter().map(String::as_str)), found());
-        }
-        if expect.not_tags.iter().any(|tag| derived.contains(tag.as_str())) {
-            self.fail("notTags", listed(expect.not_tags.iter().map(String::as_str)), found());
+        for (what, tags, wanted) in [("tags", &expect.tags, true), ("notTags", &expect.not_tags, false)] {
+            let tags = tags.iter().flatten().map(String::as_str);
+            if tags.clone().any(|tag| derived.contains(tag) != wanted) {
+                self.fail(what, listed(tags), found());
+            }
         }
     }
 
@@ -222,7 +273,7 @@ impl Findings {
 
 /// Whether policy or enough reviewers said no.
 fn denied(judged: &Judged) -> bool {
-    judged.tally.denied || judged.outcome.decision == Some(crate::api::Decision::Deny)
+    judged.tally.denied || judged.outcome.decision == Some(Decision::Deny)
 }
 
 fn same(expected: Release, judged: &Judged) -> bool {
@@ -238,7 +289,11 @@ fn unapproved(judged: &Judged) -> String {
         ([held, ..], _) => held.clone(),
         (_, None) => "no rule matches".into(),
         (_, Some(_)) if denied(judged) => "denied".into(),
-        (_, Some(_)) if judged.approved_at.is_some() => "no window opens within a year".into(),
+        (_, Some(Decision::Allow)) if judged.approved_at.is_some() => "no window opens within a year".into(),
+        (_, Some(_)) if judged.approved_at.is_some() => {
+            let seconds = judged.outcome.release_timeout_seconds;
+            format!("approved, and expired: no window opened or was passed in time (releaseTimeoutSeconds: {seconds})")
+        }
         _ if judged.tally.approved_at.is_some() => "approved after it had expired".into(),
         _ => missing(&judged.tally),
     }

@@ -1,6 +1,6 @@
 //! What a `*.test.yaml` says. Unknown fields are errors: a misspelled expectation would expect nothing.
 
-use crate::api::{Constraints, Evidence, OnDenied, ReviewDecision};
+use crate::api::{Constraints, Evidence, OnDenied, ReviewDecision, Subject};
 use jiff::Timestamp;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
@@ -124,11 +124,9 @@ fn one_minute() -> u32 {
 pub struct Expect {
     pub decision: Option<DecisionHere>,
     pub rules: Option<Rules>,
-    #[serde(default)]
-    pub tags: Vec<String>,
-    #[serde(default)]
-    pub not_tags: Vec<String>,
-    pub requirements: Option<BTreeMap<String, i64>>,
+    pub tags: Option<Vec<String>>,
+    pub not_tags: Option<Vec<String>>,
+    pub requirements: Option<BTreeMap<String, Needed>>,
     pub constraints: Option<Constraints>,
     pub require_comment: Option<bool>,
     pub require_immutable_inputs: Option<bool>,
@@ -154,6 +152,23 @@ pub enum DecisionHere {
     RequireApproval,
     Deny,
     NoMatch,
+}
+
+/// A requirement: how many people, or how many of whom.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Needed {
+    /// So many.
+    Count(i64),
+    /// So many of these, and of nobody else.
+    From(NeededFrom),
+}
+
+/// How many people, of whom.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NeededFrom {
+    pub count: i64,
+    pub approvers: Vec<Subject>,
 }
 
 /// The rules that match, as `policy/rule`.
@@ -231,6 +246,32 @@ impl<'de> Deserialize<'de> for Rules {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rules, A::Error> {
                 Deserialize::deserialize(MapAccessDeserializer::new(map)).map(Rules::Partly)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl<'de> Deserialize<'de> for Needed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Needed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a count, or count and approvers")
+            }
+
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Needed, E> {
+                Ok(Needed::Count(count))
+            }
+
+            fn visit_u64<E: Error>(self, count: u64) -> Result<Needed, E> {
+                i64::try_from(count).map(Needed::Count).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Needed, A::Error> {
+                Deserialize::deserialize(MapAccessDeserializer::new(map)).map(Needed::From)
             }
         }
         deserializer.deserialize_any(Either)

@@ -5,10 +5,9 @@ use crate::api::{Constraints, Review, ReviewDecision, Reviewer, Subject};
 use crate::cli::case::World;
 use crate::cli::policy::fixture::{Release, ReviewHere};
 use crate::cli::policy::stage::{Staged, with_own_groups};
-use crate::lifecycle::{barred, excluded};
+use crate::lifecycle::{barred, creator_unknown, excluded, never_opens, obstacles, unsatisfiable};
 use crate::policy::{
-    DerivedTag, JoinedWindow, MAX_APPROVALS, Outcome, Passable, PolicySet, PolicyTrace, evaluate, explain,
-    opening_past, shortfall,
+    DerivedTag, Doubt, JoinedWindow, Outcome, Passable, PolicySet, PolicyTrace, evaluate, explain, released_at,
 };
 use crate::review::{CountedReview, Tally, Terms, covers, fold};
 use jiff::{SignedDuration, Timestamp};
@@ -28,8 +27,10 @@ pub struct Judged {
     pub traces: Vec<PolicyTrace>,
     /// Bounds in force, with those that the requester offers.
     pub constraints: Constraints,
-    /// What the reviews come to.
+    /// What the reviews come to that came before the end.
     pub tally: Tally,
+    /// The first review that came after it, and what the end was: nobody would have taken it.
+    pub late: Option<String>,
     /// Why nothing is approved, whatever rules and reviewers say.
     pub held: Vec<String>,
     /// When nothing was missing any more; none while something is, and after a denial.
@@ -45,28 +46,80 @@ pub fn judge(policies: &PolicySet, world: &World, staged: &Staged, reviews: &[Re
     let facts = case.facts(&derived);
     let outcome = evaluate(policies, &facts);
     let traces = explain(policies, &facts);
-    let reviews: Vec<_> = reviews.iter().map(|review| review.sealed(case.asked)).collect();
+    let mut reviews: Vec<_> = reviews.iter().map(|review| review.sealed(case.asked)).collect();
+    reviews.sort_by_key(|counted| counted.review.time.0);
     let own = case.parties();
-    let excluded = excluded(&outcome, case.target.as_ref().map(|target| &target.marks));
-    let tally = fold(
-        &reviews,
-        &Terms {
-            requirements: &outcome.requirements,
-            passers: &outcome.passers(),
-            denials: outcome.denials,
-            self_approval: outcome.self_approval,
-            requester: &case.requester,
-            parties: &own,
-            excluded: &excluded,
-            require_comment: outcome.require_comment,
-            digest: DIGEST,
-        },
-    );
-    let held = held(&outcome, &|person| barred(person, &outcome, &excluded, &case.requester.username, &own));
-    let approved_at = approved_at(&outcome, &tally, &held, case.asked);
-    let released = released(&outcome, &reviews, &tally, approved_at, case.asked);
+    let excluded = excluded(&outcome, case.target.as_ref().map(|target| &target.marks), case.gate());
+    let passers = outcome.passers();
+    let terms = Terms {
+        requirements: &outcome.requirements,
+        passers: &passers,
+        denials: outcome.denials,
+        self_approval: outcome.self_approval,
+        requester: &case.requester,
+        parties: &own,
+        excluded: &excluded,
+        require_comment: outcome.require_comment,
+        digest: DIGEST,
+    };
+    let barred = |person: &Subject| barred(person, outcome.self_approval, &excluded, &case.requester.username, &own);
+    let held = held(&outcome, staged, &barred);
+    let Course { tally, approved_at, released, late } = follow(&outcome, &reviews, &terms, &held, case.asked);
     let constraints = outcome.constraints.tightest(&staged.offered);
-    Judged { constraints, derived, traces, tally, held, approved_at, released, outcome }
+    Judged { constraints, derived, traces, tally, late, held, approved_at, released, outcome }
+}
+
+/// How far reviews bring a request.
+struct Course {
+    tally: Tally,
+    approved_at: Option<Timestamp>,
+    released: Release,
+    late: Option<String>,
+}
+
+/// Hears the reviews one after the other, until the request ends.
+fn follow(
+    outcome: &Outcome,
+    reviews: &[CountedReview],
+    terms: &Terms<'_>,
+    held: &[String],
+    asked: Timestamp,
+) -> Course {
+    let mut heard = 0;
+    loop {
+        let words = &reviews[..heard];
+        let tally = fold(words, terms);
+        let approved_at = approved_at(outcome, &tally, held, asked);
+        let released = released(outcome, words, &tally, approved_at, asked);
+        let mut course = Course { tally, approved_at, released, late: None };
+        let Some(next) = reviews.get(heard).map(|counted| &counted.review) else { return course };
+        if let Some(end) = course.ended(outcome, words, asked, next.time.0) {
+            let (who, what, when) = (&next.reviewer.username, next.decision, next.time.0);
+            course.late = Some(format!("{what:?} by {who} at {when}, and it had ended before: {end}"));
+            return course;
+        }
+        heard += 1;
+    }
+}
+
+impl Course {
+    /// How it ended by that time, if it did. What policy denies never takes a review: that people would approve it may be
+    /// said, and changes nothing.
+    fn ended(&self, outcome: &Outcome, words: &[CountedReview], asked: Timestamp, by: Timestamp) -> Option<String> {
+        let expires = later(asked, outcome.pending_timeout_seconds);
+        let released = match self.released {
+            Release::Never => None,
+            Release::Now => self.approved_at,
+            Release::At(at) => Some(at),
+        };
+        match (outcome.decision, released) {
+            (Some(Decision::Deny), _) => None,
+            _ if self.tally.denied => words.last().map(|word| format!("it was denied at {}", word.review.time.0)),
+            (_, Some(at)) if at <= by => Some(format!("it was released at {at}")),
+            _ if self.approved_at.is_none() && by > expires => Some(format!("it expired at {expires}")),
+            _ => None,
+        }
+    }
 }
 
 impl ReviewHere {
@@ -89,12 +142,22 @@ impl ReviewHere {
     }
 }
 
-fn held(outcome: &Outcome, barred: &dyn Fn(&Subject) -> bool) -> Vec<String> {
-    let doubts = outcome.doubts.iter().map(|d| format!("policy {} {}: {}", d.policy, d.what, d.error));
-    let many = Some(outcome.approvals_required()).filter(|n| *n > MAX_APPROVALS);
-    let many = many.map(|n| format!("the matching rules ask for {n} approvals together; at most 64 can be recorded"));
-    let short = shortfall(&outcome.requirements, barred).map(|short| format!("nobody can approve this: {short}"));
-    doubts.chain(many).chain(short).collect()
+/// Why nothing is approved, each with the reason of the condition `Evaluated`. A denial by policy is not held up by what
+/// only a release would meet.
+fn held(outcome: &Outcome, staged: &Staged, barred: &dyn Fn(&Subject) -> bool) -> Vec<String> {
+    let doubt = |d: &Doubt| ("PolicyNotReady", format!("policy {} {}: {}", d.policy, d.what, d.error));
+    let mut held: Vec<_> = outcome.doubts.iter().map(doubt).collect();
+    if matches!(outcome.decision, Some(Decision::Allow | Decision::RequireApproval)) {
+        let unpinned = staged.case.target.as_ref().map_or(&[][..], |target| &target.unpinned);
+        held.extend(staged.foreign.clone().map(|text| ("TargetForeign", text)));
+        held.extend(unsatisfiable(outcome, barred));
+        let target = staged.case.target.as_ref();
+        let unknown = target.and_then(|target| creator_unknown(outcome, &target.marks, staged.case.gate()));
+        held.extend(unknown.map(|text| ("CreatorUnknown", text)));
+        held.extend(obstacles(outcome, &[], unpinned, staged.gated));
+        held.extend(never_opens(outcome, later(staged.case.asked, outcome.not_before_seconds.unwrap_or(0))));
+    }
+    held.into_iter().map(|(reason, text)| format!("{reason}: {text}")).collect()
 }
 
 /// When nothing was missing any more: at once where nobody is asked.
@@ -111,7 +174,8 @@ fn approved_at(outcome: &Outcome, tally: &Tally, held: &[String], asked: Timesta
     }
 }
 
-/// When it is released: the first time that no window holds it any more, once it is approved and its delay is over.
+/// When it is released: the first time that no window holds it any more, once it is approved and its delay is over, unless
+/// the clock of an approval runs out first.
 fn released(
     outcome: &Outcome,
     reviews: &[CountedReview],
@@ -123,7 +187,8 @@ fn released(
     let from = approved.max(later(asked, outcome.not_before_seconds.unwrap_or(0)));
     let windows: Vec<Passable<'_>> =
         outcome.windows.iter().map(|window| (window.compiled(), passed_at(window, reviews, tally))).collect();
-    match opening_past(&windows, from) {
+    let timeout = (outcome.decision != Some(Decision::Allow)).then_some(outcome.release_timeout_seconds);
+    match released_at(&windows, from, timeout) {
         None => Release::Never,
         Some(at) if at == approved => Release::Now,
         Some(at) => Release::At(at),

@@ -7,7 +7,8 @@ use std::fmt::Write;
 pub fn render(report: &Report) -> String {
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let gaps = if report.coverage_required { report.not_covered.len() } else { 0 };
-    let (tests, failures) = (report.results.len() + gaps, report.failed() + gaps);
+    let more = gaps + report.broken.len();
+    let (tests, failures) = (report.results.len() + more, report.failed() + more);
     let _ = writeln!(xml, "<testsuites name=\"countersign policy test\" tests=\"{tests}\" failures=\"{failures}\">");
     for results in report.results.chunk_by(|a, b| a.file == b.file) {
         let file = escaped(results.first().map_or("", |result| &result.file));
@@ -19,13 +20,19 @@ pub fn render(report: &Report) -> String {
         }
         xml.push_str("  </testsuite>\n");
     }
-    if gaps > 0 {
-        let _ = writeln!(xml, "  <testsuite name=\"coverage\" tests=\"{gaps}\" failures=\"{gaps}\">");
-        report.not_covered.iter().for_each(|gap| case(&mut xml, "coverage", gap, Some("not covered")));
-        xml.push_str("  </testsuite>\n");
-    }
+    all_failed(&mut xml, "policies", "broken", &report.broken);
+    all_failed(&mut xml, "coverage", "not covered", &report.not_covered[..gaps]);
     xml.push_str("</testsuites>\n");
     xml
+}
+
+/// A suite of what failed, one case each.
+fn all_failed(xml: &mut String, suite: &str, failure: &str, names: &[String]) {
+    if let n @ 1.. = names.len() {
+        let _ = writeln!(xml, "  <testsuite name=\"{suite}\" tests=\"{n}\" failures=\"{n}\">");
+        names.iter().for_each(|name| case(xml, suite, name, Some(failure)));
+        xml.push_str("  </testsuite>\n");
+    }
 }
 
 fn case(xml: &mut String, class: &str, name: &str, failure: Option<&str>) {
@@ -100,6 +107,7 @@ mod tests {
             results: vec![result("a.test.yaml", "one", vec![]), result("b.test.yaml", "\"two\"", vec![failure])],
             not_covered: vec!["p/r: no test matches it".into()],
             coverage_required: true,
+            ..Report::default()
         };
         let expected = r#"<?xml version="1.0" encoding="UTF-8"?>
 <testsuites name="countersign policy test" tests="3" failures="2">

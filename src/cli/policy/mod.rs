@@ -7,6 +7,7 @@ mod expect;
 mod fixture;
 mod judge;
 mod junit;
+mod names;
 mod replay;
 mod report;
 mod stage;

@@ -46,6 +46,10 @@ pub struct Report {
     pub not_covered: Vec<String>,
     /// Whether that is an error.
     pub coverage_required: bool,
+    /// Policies that the API server would refuse, and those that no test uses and that do not compile: what is wrong with each.
+    pub broken: Vec<String>,
+    /// What was not looked at.
+    pub passed_over: Vec<String>,
 }
 
 impl Report {
@@ -56,7 +60,7 @@ impl Report {
 
     /// Whether all is as it should be.
     pub fn passed(&self) -> bool {
-        self.failed() == 0 && (self.not_covered.is_empty() || !self.coverage_required)
+        self.failed() == 0 && self.broken.is_empty() && (self.not_covered.is_empty() || !self.coverage_required)
     }
 
     /// For a person.
@@ -72,12 +76,19 @@ impl Report {
                 });
             }
         }
+        for broken in &self.broken {
+            let _ = writeln!(text, "broken: {}", visible(broken));
+        }
+        for passed_over in &self.passed_over {
+            let _ = writeln!(text, "not looked at: {}", visible(passed_over));
+        }
         for gap in &self.not_covered {
             let _ = writeln!(text, "not covered: {}", visible(gap));
         }
         let (failed, gaps) = (self.failed(), self.not_covered.len());
         let covered = if gaps > 0 { format!(", {gaps} not covered") } else { String::new() };
-        let _ = writeln!(text, "{} passed, {failed} failed{covered}", self.results.len() - failed);
+        let broken = if self.broken.is_empty() { String::new() } else { format!(", {} broken", self.broken.len()) };
+        let _ = writeln!(text, "{} passed, {failed} failed{broken}{covered}", self.results.len() - failed);
         text
     }
 
@@ -89,6 +100,8 @@ impl Report {
         let document = json!({
             "passed": self.results.len() - self.failed(),
             "failed": self.failed(),
+            "broken": self.broken,
+            "notLookedAt": self.passed_over,
             "notCovered": self.not_covered,
             "tests": results.collect::<Vec<_>>(),
         });

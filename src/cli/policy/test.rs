@@ -1,7 +1,7 @@
 //! `countersign policy test`: runs fixtures, offline.
 
 use crate::cli::policy::coverage::Coverage;
-use crate::cli::policy::documents::{find, policy_set};
+use crate::cli::policy::documents::{beside, find, policy_set};
 use crate::cli::policy::fixture::Test;
 use crate::cli::policy::judge::judge;
 use crate::cli::policy::junit;
@@ -9,6 +9,7 @@ use crate::cli::policy::report::{Report, TestResult};
 use crate::cli::policy::stage::Suite;
 use crate::cli::print;
 use anyhow::{Context, bail};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Who last changed a policy, where neither it nor the test says that.
@@ -36,14 +37,16 @@ A fixture is a file whose name ends in .test.yaml:
       decision: RequireApproval           # Allow, RequireApproval, Deny, NoMatch
       rules: [production/prod-write]      # exactly; or {includes: [], not: []}
       tags: [write]                       # derived; notTags: those that are not
-      requirements: {sre: 1}
+      requirements: {sre: {count: 1, approvers: [{kind: Group, name: sre}]}}  # or {sre: 1}
       constraints: {maxRuntimeSeconds: 900}
       approved: true
       released: now                       # or false, or a time
 Also: denied; missing, held and error (each a part of the text; error stands alone); requireComment,
 requireImmutableInputs, requireImageDigests, onDenied, pendingTimeoutSeconds and releaseTimeoutSeconds.
 
-Exit code: 0 all passed, 1 some failed, 2 the input is unusable.";
+Reviews are heard in the order of time, until the request ends; one that comes later fails the test.
+
+Exit code: 0 all passed, 1 some failed or a policy is broken, 2 the input is unusable.";
 
 /// Flags of `countersign policy test`.
 #[derive(clap::Args, Clone, Debug)]
@@ -65,6 +68,10 @@ pub struct TestArgs {
 
 /// Runs the tests and prints the results. Returns whether all is as it should be.
 pub fn run(args: &TestArgs) -> anyhow::Result<bool> {
+    // A report of an earlier run must not be taken for this one's, whatever becomes of it.
+    if let Some(path) = args.junit.as_ref().filter(|path| path.symlink_metadata().is_ok_and(|about| about.is_file())) {
+        std::fs::remove_file(path).with_context(|| format!("{} cannot be replaced", path.display()))?;
+    }
     let report = TestRun::of(args)?.report;
     if let Some(path) = &args.junit {
         std::fs::write(path, junit::render(&report))
@@ -87,21 +94,31 @@ impl TestRun {
     /// Reads and runs everything. An error is an input that is unusable.
     pub fn of(args: &TestArgs) -> anyhow::Result<Self> {
         let (mut fixtures, mut others) = (vec![], vec![]);
+        let mut report = Report { coverage_required: args.require_coverage, ..Report::default() };
         for path in &args.paths {
             let found = find(path)?;
             if found.fixtures.is_empty() {
                 bail!("{}: there is no *.test.yaml here", path.display());
             }
             fixtures.extend(found.fixtures);
-            others.extend(found.others);
+            for file in found.others {
+                others.extend(beside(&file)?);
+            }
+            let link = |path: &PathBuf| format!("{}: a link to a folder; name it as well", path.display());
+            report.passed_over.extend(found.links.iter().map(link));
         }
-        let mut report = Report { coverage_required: args.require_coverage, ..Report::default() };
         let mut coverage = Coverage::default();
+        let mut used = vec![];
         for fixture in fixtures {
             for suite in Suite::read(&fixture)? {
                 run_suite(&suite, &mut report, &mut coverage)?;
+                used.extend(suite.policies);
             }
         }
+        // Of one that a test uses, that test tells whether it compiles: it may expect that it does not.
+        let used = used.iter().filter(|policy| policy.compiles(EDITOR));
+        let problems = used.chain(coverage.unused(&others)).filter_map(|policy| policy.problem(EDITOR));
+        report.broken = problems.collect::<BTreeSet<_>>().into_iter().collect();
         report.not_covered = coverage.gaps(&others);
         Ok(Self { report })
     }

@@ -84,7 +84,7 @@ impl Observation {
 
 impl HeldObservation {
     /// As the decision takes it.
-    pub fn held<'a>(&'a self, key: &'a Keyring, fresh: bool, now: Timestamp) -> Held<'a> {
+    pub fn held<'a>(&'a self, key: &'a Keyring, fresh: bool, refused: Option<&'a str>, now: Timestamp) -> Held<'a> {
         Held {
             target: &self.target,
             namespace: &self.namespace,
@@ -95,6 +95,7 @@ impl HeldObservation {
             cluster: self.cluster,
             waiting: self.waiting,
             fresh,
+            refused,
             key,
             now,
         }

@@ -49,8 +49,10 @@ impl Index {
     pub fn remove_network_policy(&self, namespace: &str, name: &str, version: i64) -> Vec<Key> {
         let mut state = self.write();
         state.surroundings_at(version);
-        state.network_policies.remove(namespace, name);
-        state.held(|target| target.namespace == namespace)
+        match state.network_policies.remove(namespace, name) && self.is_complete() {
+            true => state.held(|target| target.namespace == namespace),
+            false => vec![],
+        }
     }
 
     /// Roles, bindings or NetworkPolicies were listed, as of that resource version.

@@ -217,6 +217,7 @@ fn a_network_policy_concerns_what_is_held_in_its_namespace() {
     let names = |namespace: &str| (namespace.to_string(), "deny".to_string());
     assert_eq!(index.names(Kind::NetworkPolicy), HashSet::from([names("a"), names("b")]));
     assert_eq!(index.remove_network_policy("a", "deny", 6), run());
+    assert_eq!(index.remove_network_policy("a", "deny", 6), [], "it is none that counted any more");
     assert!(open());
     for version in [9, 7] {
         index.surroundings_at(version);

@@ -52,15 +52,35 @@ fn a_release_tightens_what_is_above_a_bound_and_nothing_else() {
             json!({"limits": {"cpu": "1", "memory": "1Gi", "example.com/gpu": "2"}, "claims": [{"name": "a"}]}),
             json!({"limits": {"cpu": "500m", "memory": "1Gi", "example.com/gpu": "2"}, "claims": [{"name": "a"}]}),
         ),
-        // What cannot be read is beyond.
-        (json!({"limits": {"cpu": "many", "memory": "9e99"}}), json!({"limits": bound})),
-        (
-            json!({"limits": {"cpu": 0.1, "memory": -1}, "requests": {"cpu": ""}}),
-            json!({"limits": bound, "requests": {"cpu": "500m"}}),
-        ),
     ];
     for (before, after) in table {
         assert_eq!(released(before.clone()), Some(after), "{before}");
+    }
+}
+
+#[test]
+fn a_release_never_raises_what_it_cannot_read() {
+    // As the API server stores them.
+    for small in ["100e-3", "1n", "1e-1"] {
+        let own = json!({"limits": {"cpu": small, "memory": "1Mi"}});
+        assert_eq!(released(own.clone()), Some(own), "{small}");
+    }
+    for (part, odd) in [
+        ("limits", json!("many")),
+        ("limits", json!("9e99")),
+        ("requests", json!("-1")),
+        ("requests", json!("")),
+        ("limits", json!(0.1)),
+    ] {
+        let mut world = bounded(json!({"containers": [container(json!({part: {"cpu": odd}}))]}));
+        world.settle();
+        if world.status().digest.is_some() {
+            world.approve("alice");
+            world.settle();
+        }
+        assert_eq!((world.running(), world.status().state), (false, State::Pending), "{part} {odd}");
+        let said = world.status().message;
+        assert!(said.contains(&format!("resources.{part}.cpu of {odd}, which cannot be read")), "{said}");
     }
 }
 
@@ -144,7 +164,7 @@ fn what_cannot_be_enforced_is_not_released() {
         ),
         (
             json!({"containers": [container(json!({"limits": {"cpu": "1m", "memory": "x"}}))]}),
-            "has a memory limit of x",
+            "has resources.limits.memory of \"x\", which cannot be read",
         ),
     ];
     for (pod, text) in refused {
@@ -212,12 +232,12 @@ fn a_held_pod_is_looked_at_and_not_changed() {
     };
     let constraints = serde_json::from_value(json!({"maxMemory": "1Gi"})).unwrap();
     let cluster = Cluster { mutable_resources: true };
-    let why = resources::unenforceable(&target(json!({})), &constraints, cluster).unwrap();
+    let why = bounds::unenforceable(&target(json!({})), &constraints, cluster).unwrap();
     assert!(
         why.contains("container main of Pod p has no memory limit") && why.contains("a held Pod cannot be changed"),
         "{why}"
     );
-    assert_eq!(resources::unenforceable(&target(json!({"limits": {"memory": "1Gi"}})), &constraints, cluster), None);
+    assert_eq!(bounds::unenforceable(&target(json!({"limits": {"memory": "1Gi"}})), &constraints, cluster), None);
 }
 
 #[test]
@@ -226,27 +246,14 @@ fn what_nobody_enforces_is_named() {
         "limits": {"maxLinesChanged": 500}});
     let advisory = |edit: &dyn Fn(&mut World)| {
         let mut world = World::new("RequireApproval");
+        world.gate = Gate::Enforce;
         world.policies[0].1["rules"][0]["constraints"] = all.clone();
         edit(&mut world);
         world.settle();
         world.status().advisory
     };
-    let spec = |edit: fn(&mut Value)| move |w: &mut World| w.edit_job(|job| edit(&mut job["spec"]));
     assert_eq!(advisory(&|_| {}), ["limits.maxLinesChanged"]);
     let untargeted = advisory(&|w| drop(w.request["spec"].as_object_mut().unwrap().remove("target")));
     let named = ["maxRuntimeSeconds", "maxRetries", "maxParallelism", "maxCpu", "maxMemory", "limits.maxLinesChanged"];
     assert_eq!(untargeted, named);
-    // Failures that are not counted are tried again without end.
-    let retries = ["maxRetries", "limits.maxLinesChanged"];
-    let ignored =
-        spec(|spec| spec["podFailurePolicy"] = json!({"rules": [{"action": "FailJob"}, {"action": "Ignore"}]}));
-    assert_eq!(advisory(&ignored), retries);
-    let restarted = spec(|spec| spec["template"]["spec"]["containers"][0]["restartPolicy"] = json!("OnFailure"));
-    assert_eq!(advisory(&restarted), retries);
-    let ruled =
-        spec(|spec| spec["template"]["spec"]["containers"][0]["restartPolicyRules"] = json!([{"action": "Restart"}]));
-    assert_eq!(advisory(&ruled), retries);
-    let sidecar =
-        spec(|spec| spec["template"]["spec"]["initContainers"] = json!([{"name": "s", "restartPolicy": "Always"}]));
-    assert_eq!(advisory(&sidecar), ["limits.maxLinesChanged"]);
 }

@@ -38,6 +38,7 @@ impl World {
             cluster: self.cluster,
             waiting: self.waiting,
             fresh: self.fresh,
+            refused: self.refused.as_deref(),
             key: &key,
             now: self.now,
         })
@@ -231,6 +232,16 @@ fn a_denied_job_of_a_cron_job_goes_once_its_end_is_recorded_and_others_stay() {
     world.policies[0].1["rules"][0]["onDenied"] = json!("Hold");
     deny(&mut world);
     assert!(world.job.is_some());
+    // A rule that matches what will run still does after the denial.
+    let mut world = gated("RequireApproval");
+    owned(&mut world);
+    world.policies[0].1["rules"][0]["onDenied"] = json!("Hold");
+    world.policies[0].1["rules"][0]["when"] = json!({"riskTags": ["secrets"]});
+    world.edit_job(|job| {
+        job["spec"]["template"]["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "db"}}])
+    });
+    deny(&mut world);
+    assert!(world.job.is_some());
 }
 
 #[test]
@@ -364,4 +375,61 @@ fn a_schedule_that_nobody_answers_does_not_pile_up_and_a_forged_owner_deletes_no
     let mut forged = made_by("mallory");
     forged.waiting = MOST_WAITING;
     assert!(matches!(forged.gate_plan().steps[..], [Step::Ask(_)]));
+}
+
+#[test]
+fn a_start_that_the_api_server_refuses_is_asked_for_and_told() {
+    let mut world = gated("Allow");
+    world.refused = Some("admission webhook \"quota.example.com\" denied the request: no".into());
+    let plan = world.gate_plan();
+    assert!(matches!(plan.steps[..], [Step::Ask(_)]), "{plan:?}");
+    let note = plan.note.unwrap();
+    assert!(note.warning && note.reason == "ReleaseRefused" && note.message.contains("quota.example.com"), "{note:?}");
+    world.apply(&plan.steps[0]);
+    assert_eq!(world.gate_plan(), Plan::idle(), "from here on it is the request's");
+    let plan = world.plan();
+    assert_eq!(plan.note.as_ref().map(|n| n.reason.as_str()), Some("ReleaseRefused"));
+    plan.steps.iter().for_each(|step| world.apply(step));
+    let status = world.status();
+    assert_eq!((status.state, world.running()), (State::Approved, false));
+    assert!(
+        status.message.starts_with("allowed; the release waits, the API server refused it: admission webhook"),
+        "{}",
+        status.message
+    );
+    assert!(matches!(world.plan().steps[..], [Step::Release(_)]), "and is tried again");
+    world.settle_gated();
+    assert_eq!((world.status().state, world.running()), (State::Released, true));
+}
+
+#[test]
+fn where_jobs_of_a_schedule_wait_for_a_window_nobody_is_told_to_decide_on_them() {
+    let text = |decision: &str, windows: Value| {
+        let mut world = gated(decision);
+        world.policies[0].1["rules"][0]["freezeWindows"] = windows;
+        annotate(&mut world, "countersign.dev/created-by", CRON_JOBS);
+        world.edit_job(|job| {
+            job["metadata"]["ownerReferences"] =
+                json!([{"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly", "uid": "c1", "controller": true}]);
+        });
+        world.waiting = MOST_WAITING;
+        let plan = world.gate_plan();
+        assert!(matches!(plan.steps[..], [Step::Delete(_)]), "{plan:?}");
+        plan.note.unwrap().message
+    };
+    let frozen = json!([crate::lifecycle::tests::time::lunch()]);
+    let window =
+        "until 1970-01-12T15:00:00Z: freeze window lunch of rule production/prod-write holds (user carol may pass it)";
+    assert_eq!(
+        text("Allow", frozen.clone()),
+        format!(
+            "Job job is deleted: 5 Jobs of its CronJob are allowed and wait already, {window}; suspend the CronJob meanwhile, or let it start less often"
+        )
+    );
+    let both = text("RequireApproval", frozen);
+    assert!(both.contains("decide on them") && both.ends_with(&format!("what is approved waits {window}")), "{both}");
+    let none = text("RequireApproval", json!([]));
+    assert!(none.ends_with("wait for approval already; decide on them, or suspend the CronJob"), "{none}");
+    let held = text("Allow", json!([]));
+    assert!(held.contains("their requests say what for (see kubectl get apr -n payments)"), "{held}");
 }

@@ -1,9 +1,12 @@
 //! The whole life of a request without a cluster: a small world that plans are applied to, step by step.
 
+mod clocks;
 mod constraints;
 mod deciders;
+mod enforced;
 mod gate;
 mod properties;
+mod receipts;
 mod scenarios;
 mod targets;
 mod time;
@@ -265,7 +268,7 @@ fn job(uid: &str, version: i64) -> Value {
     json!({"apiVersion": "batch/v1", "kind": "Job",
         "metadata": {"name": "job", "namespace": "payments", "uid": uid, "resourceVersion": version.to_string(), "generation": 1},
         "spec": {"suspend": true, "backoffLimit": 6, "parallelism": 1,
-            "template": {"metadata": {"labels": {"job-name": "job"}}, "spec": {"containers": [{"name": "main", "image": "x"}]}}}})
+            "template": {"metadata": {"labels": {"job-name": "job"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "x"}]}}}})
 }
 
 fn object(value: &Value) -> DynamicObject {

@@ -1,6 +1,7 @@
 //! Lives of a request, from the first look to each end.
 
 use super::*;
+use crate::risk::Rights;
 
 #[test]
 fn the_main_job() {
@@ -267,4 +268,38 @@ fn a_release_that_the_api_server_refuses_waits_in_the_open() {
     assert!(matches!(&world.plan().steps[..], [Step::Release(_)]), "and is tried again");
     world.settle();
     assert_eq!((world.status().state, world.running()), (State::Released, true));
+}
+
+#[test]
+fn rights_that_are_swapped_behind_the_same_words_bind_anew() {
+    let grown = |world: &mut World, fingerprint: &str, words: &str| {
+        let rights = Rights { writes: Some(words.into()), fingerprint: Some(fingerprint.into()), ..Rights::default() };
+        world.surroundings.rights = Arc::new(rights);
+        world.surroundings.version = world.bump();
+    };
+    let mut world = World::new("RequireApproval");
+    grown(&mut world, "sha256:01", "create configmaps and 1 more");
+    world.settle();
+    let first = world.digest();
+    grown(&mut world, "sha256:02", "create configmaps and 1 more");
+    world.review("alice", "Approve", &first);
+    world.settle();
+    assert_eq!(
+        (world.status().state, world.status().revision, world.reason().as_str()),
+        (State::Pending, 2, "Rebound")
+    );
+    grown(&mut world, "sha256:02", "create pods/exec and 1 more");
+    world.settle();
+    assert_eq!(world.status().revision, 3);
+    let message = world.status().message;
+    assert!(message.starts_with("what it can touch changed; what was approved before is void"), "{message}");
+    // Without its token, what the account may do is no matter.
+    let mut world = World::new("RequireApproval");
+    world.edit_job(|job| job["spec"]["template"]["spec"]["automountServiceAccountToken"] = json!(false));
+    grown(&mut world, "sha256:01", "create configmaps");
+    world.settle();
+    let first = world.digest();
+    grown(&mut world, "sha256:02", "create configmaps");
+    world.settle();
+    assert_eq!(world.digest(), first);
 }

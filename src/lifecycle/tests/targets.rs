@@ -27,8 +27,11 @@ fn what_keeps_a_request_waiting_is_named() {
     assert_eq!(evaluate(&|w| drop(w.request["spec"].as_object_mut().unwrap().remove("requester"))), "NoRequester");
     assert_eq!(
         evaluate(&|w| {
-            let requirement = |i: i32| json!({"name": format!("r{i}"), "count": 33, "approvers": [{"kind": "Group", "name": format!("g{i}")}]});
-            w.policies[0].1["rules"][0]["approvals"]["requirements"] = json!([requirement(1), requirement(2)]);
+            // Each rule could be met; together they ask for more than can be recorded.
+            w.policies[0].1["rules"][0]["approvals"]["requirements"][0]["count"] = json!(33);
+            let mut other = w.policies[0].1.clone();
+            other["rules"][0]["approvals"]["requirements"][0]["approvers"][0]["name"] = json!("security");
+            w.policies.push(("other".into(), other));
         }),
         "Unsatisfiable"
     );
@@ -144,6 +147,51 @@ fn a_forged_receipt_or_note_changes_nothing() {
     );
 }
 
+/// What is written on a Job by whoever may write on it, and not by us.
+fn closed(world: &mut World, note: &str) {
+    world.edit_job(|job| job["metadata"]["annotations"] = json!({"countersign.dev/closed": note}));
+}
+
+#[test]
+fn a_forged_note_hides_nothing_of_what_will_run() {
+    let mounting = || {
+        let mut world = World::new("RequireApproval");
+        let rule = world.policies[0].1["rules"][0].as_object_mut().unwrap();
+        rule.insert("when".into(), json!({"riskTags": ["secrets"]}));
+        rule.insert("constraints".into(), json!({"maxCpu": "500m"}));
+        let seen = json!({"expression": "object == null || !has(object.spec)"});
+        let everybody =
+            json!([{"name": "unseen", "when": seen, "decision": "Deny"}, {"name": "everybody", "decision": "Allow"}]);
+        world.policies.push(("open".into(), json!({"rules": everybody})));
+        world.edit_job(|job| {
+            let pod = &mut job["spec"]["template"]["spec"];
+            pod["volumes"] = json!([{"name": "v", "secret": {"secretName": "db"}}]);
+            pod["containers"][0]["resources"] = json!({"limits": {"cpu": "4"}});
+        });
+        world
+    };
+    for note in ["Denied", "Denied x"] {
+        let mut before = mounting();
+        closed(&mut before, note);
+        before.settle();
+        assert_eq!((before.status().state, before.running()), (State::Pending, false), "{note} before");
+        let scope = before.status().scope;
+        assert!(scope.iter().any(|entry| entry.tag == "secrets"), "{note} before: {scope:?}");
+
+        let mut after = mounting();
+        after.settle();
+        let digest = after.digest();
+        closed(&mut after, note);
+        after.settle();
+        assert_eq!((after.status().state, after.digest()), (State::Pending, digest), "{note} after");
+        after.approve("alice");
+        after.settle();
+        assert_eq!(after.status().state, State::Released, "{note} after");
+        let limit = after.job.unwrap().pointer("/spec/template/spec/containers/0/resources/limits/cpu").cloned();
+        assert_eq!(limit, Some(json!("500m")), "{note} after: the bound is set all the same");
+    }
+}
+
 #[test]
 fn a_receipt_for_another_job_is_not_ours() {
     let mut world = World::new("RequireApproval");
@@ -154,4 +202,87 @@ fn a_receipt_for_another_job_is_not_ours() {
     let mut copied = job("j2", 50);
     copied["spec"]["template"]["metadata"]["annotations"] = json!({"countersign.dev/receipt": receipt});
     assert_eq!(TargetFacts::read(TargetKind::Job, &object(&copied), &key(), None).receipt, None);
+}
+
+/// Beside the rule that asks for approval, one that denies.
+fn denying(change: impl Fn(&mut Value)) -> World {
+    let mut world = World::new("RequireApproval");
+    let mut rule = json!({"name": "never", "decision": "Deny"});
+    change(&mut rule);
+    world.policies[0].1["rules"].as_array_mut().unwrap().push(rule);
+    world
+}
+
+#[test]
+fn nothing_is_denied_for_what_a_target_that_is_not_there_may_be() {
+    let whens = ["object == null", "!(object != null && has(object.spec.template))", "object.kind != \"Job\""];
+    let rules = whens.map(|text| json!({"when": {"expression": text}}));
+    let exempt = [
+        json!({"unless": {"riskTags": ["secrets"]}}),
+        json!({"unless": {"anyRiskTags": ["secrets"]}}),
+        json!({"unless": {"expression": "object.kind == \"Job\""}}),
+    ];
+    for parts in rules.iter().chain(&exempt) {
+        let mut world = denying(|rule| rule.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone()));
+        let mut coming = world.job.take().unwrap();
+        coming["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([{"secretRef": {"name": "db"}}]);
+        world.settle();
+        assert_eq!((world.status().state, world.reason().as_str()), (State::Pending, "TargetMissing"), "{parts}");
+        world.job = Some(coming);
+        world.bump();
+        world.settle();
+        assert_eq!((world.status().state, world.reason().as_str()), (State::Pending, "Bound"), "{parts}");
+    }
+    let mut world = denying(|rule| rule["when"] = json!({"riskTags": ["prod"]}));
+    world.job = None;
+    world.settle();
+    assert_eq!(world.status().state, State::Denied, "whatever the Job would be");
+}
+
+#[test]
+fn a_job_that_runs_already_is_not_judged_as_if_it_were_something_else() {
+    for text in ["object.kind != \"Job\"", "object == null", "object != null && !has(object.spec)"] {
+        let mut world = denying(|rule| rule["when"] = json!({"expression": text}));
+        world.edit_job(|job| {
+            job["spec"]["suspend"] = json!(false);
+            job["status"] = json!({"startTime": "2026-01-01T00:00:00Z"});
+        });
+        world.settle();
+        assert_eq!((world.status().state, world.reason().as_str()), (State::Pending, "TargetRunning"), "{text}");
+        world.policies[0].1["rules"].as_array_mut().unwrap().remove(0);
+        world.policies_version = world.bump();
+        world.settle();
+        assert_eq!(world.reason(), "TargetRunning", "{text}, and no other rule");
+    }
+}
+
+#[test]
+fn a_failing_rule_is_named_where_nothing_else_covers_a_request() {
+    let mut world = World::new("Allow");
+    world.policies[0].1["rules"][0]["when"] = json!({"expression": "object.spec.missing == 1"});
+    world.settle();
+    assert_eq!(world.reason(), "NoMatchingPolicy");
+    assert_eq!(
+        world.status().message,
+        "no policy has a rule for this request; it waits until one does; rules whose expression failed: production/prod-write (there is no field \"missing\"; ask with has() first)"
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_policy_is_for_those_who_may_read_it() {
+    let mut world = World::new("RequireApproval");
+    let secret = json!({"rules": [{"name": "r", "decision": "Deny", "colour": "ultramarine"}]});
+    world.policies.push(("broken".into(), secret));
+    world.settle();
+    assert_eq!(
+        world.status().message,
+        "policy broken does not compile and might apply, so nothing is approved; ask its owners to repair it"
+    );
+    let mut world = denying(|rule| rule["when"] = json!({"expression": "object.spec.missing == 1"}));
+    world.settle();
+    assert_eq!((world.status().state, world.reason().as_str()), (State::Pending, "PolicyNotReady"));
+    assert_eq!(
+        world.status().message,
+        "policy production might deny it: the expression of its rule never cannot be evaluated, so nothing is approved: there is no field \"missing\"; ask with has() first"
+    );
 }

@@ -3,9 +3,10 @@
 use crate::policy::expression::clock::{self, PARTS, Part};
 use crate::policy::expression::functions::{Function, GLOBALS, METHODS};
 use crate::policy::expression::item::Kind;
-use crate::policy::expression::lower::{Lower, Lowered, quoted};
+use crate::policy::expression::lower::{Lower, Lowered, at, quoted};
+use crate::policy::expression::place::{Place, Wrong};
 use crate::policy::expression::tree::{Each, Macro, Node};
-use crate::policy::expression::{ExpressionError, pattern, schema};
+use crate::policy::expression::{pattern, schema};
 use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
 use jiff::tz::TimeZone;
 
@@ -18,61 +19,69 @@ const MAX_PATTERNS: usize = 4;
 /// Expanded by the parser, so that they are called only where their arguments are wrong.
 const MACROS: [&str; 6] = ["all", "exists", "exists_one", "existsOne", "filter", "map"];
 
-impl Lower<'_> {
+impl Lower {
     /// A call without a receiver.
-    pub(super) fn global(&mut self, name: &str, args: &[IdedExpr]) -> Lowered {
-        let wrong = |lower: &Self, problem: String| ExpressionError::new(lower.scan.name(name), problem);
+    pub(super) fn global(&mut self, call: &IdedExpr, name: &str, args: &[IdedExpr]) -> Lowered {
+        let wrong = |problem: String| at(call, problem);
         if name == "matches" {
             let [text, pattern] = args else {
-                return Err(wrong(self, "matches() takes a string and a pattern".into()));
+                return Err(wrong("matches() takes a string and a pattern".into()));
             };
-            return self.matches(text, pattern);
+            return self.matches(Place::Node(call.id), text, pattern);
         }
         let Some((_, function)) = GLOBALS.iter().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = GLOBALS.iter().map(|(known, _)| *known).collect();
             let problem = format!("there is no function {}; there is has, matches, {}", quoted(name), known.join(", "));
-            return Err(wrong(self, problem));
+            return Err(wrong(problem));
         };
-        let [one] = args else { return Err(wrong(self, format!("{name}() takes one argument"))) };
+        let [one] = args else { return Err(wrong(format!("{name}() takes one argument"))) };
         if let Expr::Literal(LiteralValue::String(text)) = &one.expr
             && let Some(constant) = constant(*function, text.inner())
         {
-            return constant.map_err(|problem| wrong(self, problem));
+            return constant.map_err(wrong);
         }
-        let one = self.plain(one)?;
+        let one = self.argument(*function, name, one)?;
         Ok((Node::Call(*function, vec![one]), function.result()))
     }
 
     /// A call on a receiver.
-    pub(super) fn method(&mut self, target: &IdedExpr, name: &str, args: &[IdedExpr]) -> Lowered {
-        let wrong = |lower: &Self, problem: String| ExpressionError::new(lower.scan.member(name), problem);
+    pub(super) fn method(&mut self, place: Place, target: &IdedExpr, name: &str, args: &[IdedExpr]) -> Lowered {
+        let wrong = |problem: String| Wrong::new(place, problem);
         if name == "matches" {
-            let [pattern] = args else { return Err(wrong(self, "matches() takes a pattern".into())) };
-            return self.matches(target, pattern);
+            let [pattern] = args else { return Err(wrong("matches() takes a pattern".into())) };
+            return self.matches(place, target, pattern);
         }
         if let Some((_, part)) = PARTS.iter().find(|(known, _)| *known == name) {
-            return self.part(*part, name, target, args);
+            return self.part(place, *part, name, target, args);
         }
         if MACROS.contains(&name) {
-            return Err(wrong(self, format!("{name}() takes a name and a condition, as in list.{name}(x, x > 1)")));
+            return Err(wrong(format!("{name}() takes a name and a condition, as in list.{name}(x, x > 1)")));
         }
         let Some((_, function, takes)) = METHODS.iter().find(|(known, ..)| *known == name) else {
             let known: Vec<&str> = METHODS.iter().map(|(known, ..)| *known).chain(MACROS).collect();
             let problem =
                 format!("there is no method {}; there is matches, {}, getHours …", quoted(name), known.join(", "));
-            return Err(wrong(self, problem));
+            return Err(wrong(problem));
         };
         if args.len() != *takes {
-            return Err(wrong(self, format!("{name}() takes {takes} argument(s), not {}", args.len())));
+            return Err(wrong(format!("{name}() takes {takes} argument(s), not {}", args.len())));
         }
-        let all = std::iter::once(target).chain(args).map(|arg| self.plain(arg)).collect::<Result<_, _>>()?;
-        Ok((Node::Call(*function, all), function.result()))
+        let all = std::iter::once(target).chain(args).map(|arg| self.argument(*function, name, arg));
+        Ok((Node::Call(*function, all.collect::<Result<_, _>>()?), function.result()))
+    }
+
+    fn argument(&mut self, function: Function, name: &str, argument: &IdedExpr) -> Result<Node, Wrong> {
+        match self.node(argument)? {
+            (_, Some(kind)) if !function.takes(kind) => {
+                Err(at(argument, format!("{name}() does not go with {}", kind.article())))
+            }
+            (node, _) => Ok(node),
+        }
     }
 
     /// A pattern is compiled here and once: one that is not written out could be anything, and any size.
-    fn matches(&mut self, text: &IdedExpr, pattern: &IdedExpr) -> Lowered {
-        let at = self.scan.member("matches");
-        let wrong = |problem: String| ExpressionError::new(at, problem);
+    fn matches(&mut self, place: Place, text: &IdedExpr, pattern: &IdedExpr) -> Lowered {
+        let wrong = |problem: String| Wrong::new(place, problem);
         let Expr::Literal(LiteralValue::String(pattern)) = &pattern.expr else {
             return Err(wrong("the pattern of matches() must be written out as a string".into()));
         };
@@ -81,12 +90,15 @@ impl Lower<'_> {
             return Err(wrong(format!("at most {MAX_PATTERNS} patterns are allowed")));
         }
         let pattern = pattern::compile(pattern.inner()).map_err(wrong)?;
-        Ok((Node::Matches(Box::new(self.plain(text)?), pattern), Some(Kind::Bool)))
+        match self.node(text)? {
+            (text, None | Some(Kind::Text)) => Ok((Node::Matches(Box::new(text), pattern), Some(Kind::Bool))),
+            (_, Some(kind)) => Err(wrong(format!("matches() does not go with {}", kind.article()))),
+        }
     }
 
     /// A zone is resolved here and once, for the same reason.
-    fn part(&mut self, part: Part, name: &str, target: &IdedExpr, args: &[IdedExpr]) -> Lowered {
-        let wrong = |problem: String| ExpressionError::new(self.scan.member(name), problem);
+    fn part(&mut self, place: Place, part: Part, name: &str, target: &IdedExpr, args: &[IdedExpr]) -> Lowered {
+        let wrong = |problem: String| Wrong::new(place, problem);
         let zone = match args {
             [] => TimeZone::UTC,
             [IdedExpr { expr: Expr::Literal(LiteralValue::String(zone)), .. }] => {
@@ -100,30 +112,32 @@ impl Lower<'_> {
         let (target, kind) = self.node(target)?;
         match kind {
             None | Some(Kind::Time | Kind::Span) => Ok((Node::Part(part, Box::new(target), zone), Some(Kind::Int))),
-            Some(kind) => {
-                let problem = format!("{name}() is for timestamps, not for {}", kind.article());
-                Err(ExpressionError::new(self.scan.member(name), problem))
-            }
+            Some(kind) => Err(wrong(format!("{name}() is for timestamps, not for {}", kind.article()))),
         }
     }
 
     /// A macro, which the parser has expanded into a loop: recognised by what each turn does.
-    pub(super) fn each(&mut self, comprehension: &ComprehensionExpr) -> Lowered {
+    pub(super) fn each(&mut self, call: &IdedExpr, comprehension: &ComprehensionExpr) -> Lowered {
+        let wrong = |problem: String| Wrong::new(Place::Before(call.id), problem);
         let Some((what, test, result)) = turn(comprehension) else {
-            return Err(self.error("this macro is not supported"));
+            return Err(wrong("this macro is not supported".into()));
         };
         let name = comprehension.iter_var.as_str();
         self.macros += 1;
         if self.macros > MAX_MACROS {
-            return Err(self.error(format!("at most {MAX_MACROS} macros (all, exists, map …) are allowed")));
+            return Err(wrong(format!("at most {MAX_MACROS} macros (all, exists, map …) are allowed")));
         }
         if self.names.len() == MAX_NESTED {
-            return Err(self.at(name, format!("at most {MAX_NESTED} macros (all, exists, map …) may be nested")));
+            return Err(wrong(format!("at most {MAX_NESTED} macros (all, exists, map …) may be nested")));
         }
         if schema::variable(name).is_some() {
-            return Err(self.at(name, format!("{name:?} is a variable; call the items otherwise")));
+            let problem = format!("{name:?} is a variable; call the items otherwise");
+            return Err(Wrong::new(Place::After(call.id), problem));
         }
-        let over = self.plain(&comprehension.iter_range)?;
+        let over = match self.node(&comprehension.iter_range)? {
+            (over, None | Some(Kind::List | Kind::Map)) => over,
+            (_, Some(kind)) => return Err(wrong(format!("a macro does not go with {}", kind.article()))),
+        };
         let local = self.names.len();
         self.names.push(name.to_owned());
         let test = test.map(|test| self.truth(test, "a macro's condition")).transpose()?;

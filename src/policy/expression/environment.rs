@@ -2,13 +2,15 @@
 
 use crate::policy::Facts;
 use crate::policy::expression::item::{Item, List, Map};
+use crate::policy::expression::meter::Failure;
 use crate::policy::expression::tree::Variable;
 use serde_json::Value;
 
 /// What an expression sees, made once for all expressions of one evaluation. It borrows: making it copies nothing.
 #[derive(Debug)]
 pub struct Environment<'a> {
-    object: Item<'a>,
+    /// None while it has not been seen.
+    object: Option<Item<'a>>,
     namespace: Item<'a>,
     request: Item<'a>,
     time: Item<'a>,
@@ -27,7 +29,11 @@ impl<'a> Environment<'a> {
         let namespace =
             vec![("name", Item::from(facts.namespace)), ("labels", Item::Map(Map::Strings(facts.namespace_labels)))];
         Self {
-            object: facts.object.map_or(Item::Null, |object| shown(object, facts.namespace, trust_claims)),
+            object: match facts.object {
+                None => Some(Item::Null),
+                Some(Value::Null) => None,
+                Some(object) => Some(shown(object, facts.namespace, trust_claims)),
+            },
             namespace: Map::of(vec![("metadata", Map::of(namespace))]),
             request: Map::of(vec![("userInfo", Map::of(user)), ("namespace", Item::from(facts.namespace))]),
             time: Item::Time(facts.asked),
@@ -40,15 +46,16 @@ impl<'a> Environment<'a> {
         self.claims.is_some()
     }
 
-    /// The value of a variable; none for claims that are not trusted.
-    pub(super) fn get(&self, variable: Variable) -> Option<Item<'a>> {
-        Some(match variable {
-            Variable::Object => self.object.clone(),
-            Variable::NamespaceObject => self.namespace.clone(),
-            Variable::Request => self.request.clone(),
-            Variable::Time => self.time.clone(),
-            Variable::Claims => return self.claims.clone(),
-        })
+    /// The value of a variable. Claims that are not trusted have none, nor has an object that has not been seen: whether it
+    /// is null cannot be said either.
+    pub(super) fn get<'e>(&self, variable: Variable) -> Result<Item<'a>, Failure<'e>> {
+        match variable {
+            Variable::Object => self.object.clone().ok_or(Failure::Said("the Job or Pod has not been seen")),
+            Variable::NamespaceObject => Ok(self.namespace.clone()),
+            Variable::Request => Ok(self.request.clone()),
+            Variable::Time => Ok(self.time.clone()),
+            Variable::Claims => self.claims.clone().ok_or(Failure::Said("claims are not trusted here")),
+        }
     }
 }
 

@@ -56,6 +56,21 @@ impl Function {
         })
     }
 
+    /// Whether it takes an argument of that kind.
+    pub(super) fn takes(self, kind: Kind) -> bool {
+        match self {
+            Size => matches!(kind, Kind::Text | Kind::List | Kind::Map),
+            Contains | StartsWith | EndsWith => kind == Kind::Text,
+            ToBool => matches!(kind, Kind::Bool | Kind::Text),
+            ToInt => kind.is_number() || matches!(kind, Kind::Text | Kind::Time),
+            ToUint | ToDouble => kind.is_number() || kind == Kind::Text,
+            ToText => !matches!(kind, Kind::Null | Kind::List | Kind::Map),
+            ToTime => matches!(kind, Kind::Time | Kind::Int | Kind::Text),
+            ToSpan => matches!(kind, Kind::Span | Kind::Text),
+            Dyn => true,
+        }
+    }
+
     fn name(self) -> &'static str {
         let methods = METHODS.iter().map(|(name, function, _)| (*name, *function));
         let mut all = GLOBALS.iter().copied().chain(methods);

@@ -87,6 +87,23 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether it counts or measures.
+    pub(super) fn is_number(self) -> bool {
+        matches!(self, Self::Int | Self::Uint | Self::Double)
+    }
+
+    /// Whether a map may be asked for one.
+    pub(super) fn is_key(self) -> bool {
+        self.is_number() || matches!(self, Self::Bool | Self::Text)
+    }
+
+    /// Whether one may be less than another.
+    pub(super) fn is_ordered(self) -> bool {
+        self.is_number() || matches!(self, Self::Bool | Self::Text | Self::Time | Self::Span)
+    }
+}
+
 impl Text<'_> {
     pub(super) fn as_str(&self) -> &str {
         match self {
@@ -137,6 +154,14 @@ impl<'a> Map<'a> {
         match self {
             Self::Made(entries) => entries.len() as u64,
             _ => 0,
+        }
+    }
+
+    /// How many keys a look-up may compare with its own.
+    pub(super) fn comparisons(&self) -> usize {
+        match self {
+            Self::Made(entries) => entries.len(),
+            _ => self.len().checked_ilog2().map_or(1, |n| n as usize + 1),
         }
     }
 

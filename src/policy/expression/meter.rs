@@ -1,10 +1,12 @@
 //! What an evaluation may cost, and why one ends without an answer.
 
-use crate::policy::expression::item::Kind;
+use crate::policy::expression::item::{Kind, Map};
 use std::fmt::{self, Display};
 
 /// Steps of one evaluation. A step takes some 100 ns at worst: all of them 10 ms.
 const MAX_STEPS: u64 = 100_000;
+/// Steps of all expressions of one policy for one request, together a tenth of a second at worst.
+const MAX_STEPS_TOGETHER: u64 = 10 * MAX_STEPS;
 /// Bytes that one evaluation may make, all in all.
 const MAX_BYTES: usize = 4 << 20;
 /// Bytes of a string that are gone over in a step.
@@ -56,16 +58,33 @@ impl Display for Failure<'_> {
     }
 }
 
+/// What is left to the expressions of one policy for one request. Each policy has its own, so that none starves another.
+#[derive(Debug)]
+pub struct Budget(u64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(MAX_STEPS_TOGETHER)
+    }
+}
+
 /// What is left to one evaluation.
 #[derive(Debug)]
 pub(super) struct Meter {
+    granted: u64,
     steps: u64,
     bytes: usize,
 }
 
 impl Meter {
-    pub(super) fn new() -> Self {
-        Self { steps: MAX_STEPS, bytes: MAX_BYTES }
+    pub(super) fn new(budget: &Budget) -> Self {
+        let granted = budget.0.min(MAX_STEPS);
+        Self { granted, steps: granted, bytes: MAX_BYTES }
+    }
+
+    /// Takes from the budget what was used.
+    pub(super) fn settle(&self, budget: &mut Budget) {
+        budget.0 = budget.0.saturating_sub(self.granted - self.steps);
     }
 
     /// Takes steps.
@@ -73,12 +92,21 @@ impl Meter {
         let left = self.steps.checked_sub(steps);
         // What is left stays at nothing: whoever goes on after all fails at once.
         self.steps = left.unwrap_or(0);
-        left.map(drop).ok_or(Failure::TooCostly("it takes too many steps"))
+        left.map(drop).ok_or(Failure::TooCostly(match self.granted {
+            MAX_STEPS => "it takes too many steps",
+            _ => "the expressions of its policy together take too many steps",
+        }))
     }
 
     /// Takes the steps of going over a string of so many bytes.
     pub(super) fn read<'e>(&mut self, bytes: usize) -> Result<(), Failure<'e>> {
         self.take((bytes / BYTES_READ_PER_STEP) as u64)
+    }
+
+    /// Takes the steps of looking up a key of so many bytes.
+    pub(super) fn search<'e>(&mut self, map: &Map<'_>, bytes: usize) -> Result<(), Failure<'e>> {
+        self.take(map.depth())?;
+        self.read(bytes.saturating_mul(map.comparisons()))
     }
 
     /// Takes memory, and the steps to fill it.

@@ -16,18 +16,26 @@ mod lower;
 mod meter;
 mod operators;
 mod pattern;
+mod place;
 mod run;
 mod scan;
 mod schema;
 mod tree;
 
 pub use environment::Environment;
+pub use meter::Budget;
 
+use crate::api::Requester;
 use crate::policy::expression::item::{Item, Kind};
+use crate::policy::expression::meter::Failure;
 use crate::policy::expression::run::Run;
 use crate::policy::expression::scan::Scan;
 use crate::policy::expression::tree::Node;
+use crate::policy::{Facts, UNSEEN};
 use cel::parser::{ParseErrors, PrattParser};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// How many characters of a problem are told.
 const MAX_PROBLEM: usize = 200;
@@ -61,14 +69,20 @@ impl Expression {
     /// Compiles an expression. Without `trust_claims` it may not name `claims`, nor the claims in the metadata of `object`.
     ///
     /// # Errors
-    /// Where it does not parse, is too long or too deep, names what there is not, or can be seen not to be true or false.
+    /// Where it does not parse, is too long or too deep, names what there is not, compares what never goes together, can be seen not to be
+    /// true or false, or costs too much whatever it is asked about.
     pub fn compile(text: &str, trust_claims: bool) -> Result<Self, ExpressionError> {
         let scan = Scan::of(text)?;
-        let parser = PrattParser::new().max_recursion_depth(2 * scan::MAX_DEPTH as u16).error_recovery_limit(1);
-        let parsed = parser.parse(text).map_err(|errors| syntax(text, &errors))?;
-        let (root, kind) = lower::lower(&parsed, &scan, trust_claims)?;
+        let parsed = parser().parse(text).map_err(|errors| syntax(text, &errors))?;
+        let (root, kind) = lower::lower(&parsed, trust_claims).map_err(|wrong| wrong.locate(text, &scan))?;
         match kind {
-            None | Some(Kind::Bool) => Ok(Self { root, trusts: trust_claims }),
+            None | Some(Kind::Bool) => match costs(&root, trust_claims) {
+                None => Ok(Self { root, trusts: trust_claims }),
+                Some(why) => Err(ExpressionError::new(
+                    scan.start(),
+                    format!("it is too costly without any object: {why}; make it simpler"),
+                )),
+            },
             Some(kind) => Err(ExpressionError::new(
                 scan.start(),
                 format!("an expression says true or false, but this is {}; compare it with something", kind.article()),
@@ -77,20 +91,43 @@ impl Expression {
     }
 
     /// Whether it is true of these facts, or why that cannot be said. The reason names kinds, and fields that the expression
-    /// itself names, never what the object holds; it has at most 200 characters.
+    /// itself names, never what the object holds; it has at most 200 characters. What it costs is taken from the budget.
     ///
     /// # Errors
     /// Where a field is missing, kinds do not go together, the answer is not true or false, or it would cost too much.
-    pub fn holds(&self, environment: &Environment<'_>) -> Result<bool, String> {
+    pub fn holds(&self, environment: &Environment<'_>, budget: &mut Budget) -> Result<bool, String> {
         if self.trusts != environment.trusts() {
             return Err("the expression and its environment disagree about trustClaims".into());
         }
-        match Run::new(environment).item(&self.root) {
+        match Run::of(&self.root, environment, budget) {
             Ok(Item::Bool(holds)) => Ok(holds),
             Ok(other) => Err(format!("the expression is not true or false but {}", other.kind().article())),
             Err(failure) => Err(bounded(&failure.to_string())),
         }
     }
+}
+
+/// Why an expression costs too much even of nothing, if so: it would fail for whatever it is asked about.
+fn costs(root: &Node, trust_claims: bool) -> Option<&'static str> {
+    let facts = Facts {
+        requested_by: "",
+        declared_tags: &[],
+        claims: &Value::Null,
+        derived_tags: &[],
+        requester: const { &Requester::NOBODY },
+        namespace: "",
+        namespace_labels: &BTreeMap::new(),
+        object: Some(UNSEEN),
+        asked: Timestamp::UNIX_EPOCH,
+    };
+    match Run::of(root, &Environment::new(&facts, trust_claims), &mut Budget::default()) {
+        Err(Failure::TooCostly(why)) => Some(why),
+        _ => None,
+    }
+}
+
+fn parser() -> PrattParser {
+    PrattParser::new().max_recursion_depth(2 * scan::MAX_DEPTH as u16).error_recovery_limit(1)
 }
 
 /// The first thing that the parser says, in our columns: characters, not bytes.

@@ -144,7 +144,7 @@ pub(super) fn compare<'e>(
 }
 
 fn numbers(a: &Item<'_>, b: &Item<'_>) -> bool {
-    [a, b].iter().all(|item| matches!(item.kind(), Kind::Int | Kind::Uint | Kind::Double))
+    a.kind().is_number() && b.kind().is_number()
 }
 
 fn within<'e>(a: &Item<'e>, b: &Item<'e>, meter: &mut Meter) -> Result<bool, Failure<'e>> {
@@ -157,18 +157,12 @@ fn within<'e>(a: &Item<'e>, b: &Item<'e>, meter: &mut Meter) -> Result<bool, Fai
             }
             Ok(false)
         }
-        Item::Map(map) if is_key(a.kind()) => {
-            meter.take(map.depth())?;
-            meter.read(a.bytes())?;
+        Item::Map(map) if a.kind().is_key() => {
+            meter.search(map, a.bytes())?;
             Ok(map.find(a).is_some())
         }
         _ => Err(Failure::Kinds("in", a.kind(), Some(b.kind()))),
     }
-}
-
-/// Whether a map may have keys of a kind, or be asked for one.
-pub(super) fn is_key(kind: Kind) -> bool {
-    matches!(kind, Kind::Bool | Kind::Int | Kind::Uint | Kind::Double | Kind::Text)
 }
 
 /// Whether two values are the same; values of different kinds are not, but for numbers. A step for each pair.
@@ -201,8 +195,7 @@ fn maps<'e>(a: &Map<'e>, b: &Map<'e>, meter: &mut Meter, depth: usize) -> Result
         return Ok(false);
     }
     for (key, value) in a.clone().entries() {
-        meter.take(b.depth())?;
-        meter.read(key.bytes())?;
+        meter.search(b, key.bytes())?;
         match b.find(&key) {
             Some(other) if equal(&value, &other, meter, depth + 1)? => {}
             _ => return Ok(false),

@@ -2,7 +2,7 @@
 
 use crate::policy::expression::Environment;
 use crate::policy::expression::item::{Item, Kind, List, Map};
-use crate::policy::expression::meter::{Failure, Meter};
+use crate::policy::expression::meter::{Budget, Failure, Meter};
 use crate::policy::expression::operators::{self, OUT_OF_RANGE};
 use crate::policy::expression::tree::{Each, Macro, Node};
 
@@ -19,12 +19,16 @@ pub(super) struct Run<'e> {
 }
 
 impl<'e> Run<'e> {
-    pub(super) fn new(environment: &'e Environment<'e>) -> Self {
-        Self { environment, locals: vec![], meter: Meter::new() }
+    /// Evaluates an expression, at the expense of a budget.
+    pub(super) fn of(root: &'e Node, environment: &'e Environment<'e>, budget: &mut Budget) -> Answer<'e> {
+        let mut run = Self { environment, locals: vec![], meter: Meter::new(budget) };
+        let answer = run.item(root);
+        run.meter.settle(budget);
+        answer
     }
 
     /// The value of a node. Recursion is bounded, as the depth of the tree is.
-    pub(super) fn item(&mut self, node: &'e Node) -> Answer<'e> {
+    fn item(&mut self, node: &'e Node) -> Answer<'e> {
         self.meter.take(1)?;
         Ok(match node {
             Node::Null => Item::Null,
@@ -35,9 +39,7 @@ impl<'e> Run<'e> {
             Node::Text(text) => Item::from(&**text),
             Node::Time(time) => Item::Time(*time),
             Node::Span(span) => Item::Span(*span),
-            Node::Variable(variable) => {
-                self.environment.get(*variable).ok_or(Failure::Said("claims are not trusted here"))?
-            }
+            Node::Variable(variable) => self.environment.get(*variable)?,
             Node::Local(local) => self.locals.get(*local).cloned().ok_or(Failure::Said("a name is out of reach"))?,
             Node::Select(of, field) => self.select(of, field)?.ok_or(Failure::NoField(Some(field)))?,
             Node::Has(of, field) => Item::Bool(self.select(of, field)?.is_some()),
@@ -108,7 +110,7 @@ impl<'e> Run<'e> {
     fn select(&mut self, of: &'e Node, field: &'e str) -> Result<Option<Item<'e>>, Failure<'e>> {
         match self.item(of)? {
             Item::Map(map) => {
-                self.meter.take(map.depth())?;
+                self.meter.search(&map, field.len())?;
                 Ok(map.get(field))
             }
             other => Err(Failure::NoFields(other.kind())),
@@ -127,9 +129,8 @@ impl<'e> Run<'e> {
                 };
                 index.and_then(|index| list.get(index)).ok_or(Failure::NoItem)
             }
-            (Item::Map(map), key) if operators::is_key(key.kind()) => {
-                self.meter.take(map.depth())?;
-                self.meter.read(key.bytes())?;
+            (Item::Map(map), key) if key.kind().is_key() => {
+                self.meter.search(&map, key.bytes())?;
                 map.find(&key).ok_or(Failure::NoField(None))
             }
             (of, key) => Err(Failure::Kinds("[]", of.kind(), Some(key.kind()))),
@@ -147,10 +148,11 @@ impl<'e> Run<'e> {
         let mut made: Vec<(Item<'e>, Item<'e>)> = Vec::with_capacity(entries.len());
         for both in entries {
             let (key, value) = self.pair(both)?;
-            if !operators::is_key(key.kind()) || matches!(key, Item::Double(_)) {
+            if !key.kind().is_key() || matches!(key, Item::Double(_)) {
                 return Err(Failure::Kinds("a key", key.kind(), None));
             }
             self.meter.take(made.len() as u64)?;
+            self.meter.read(key.bytes().saturating_mul(made.len()))?;
             if made.iter().any(|(k, _)| k.compare(&key).is_some_and(std::cmp::Ordering::is_eq)) {
                 return Err(Failure::Said("a map has a key twice"));
             }

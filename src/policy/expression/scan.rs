@@ -11,25 +11,17 @@ pub(super) const MAX_DEPTH: usize = 16;
 /// Question marks: each may nest a choice in a choice without a bracket.
 pub(super) const MAX_CHOICES: usize = 16;
 
-/// A name outside of quotes.
-#[derive(Debug)]
-struct Name<'t> {
-    text: &'t str,
-    /// Whether it follows a dot.
-    member: bool,
-    at: (usize, usize),
-}
-
 /// The names of a text that is short and flat enough to parse.
 #[derive(Debug)]
-pub(super) struct Scan<'t> {
-    names: Vec<Name<'t>>,
+pub(super) struct Scan {
+    /// Where each begins, in bytes: those outside of quotes.
+    names: Vec<usize>,
     start: (usize, usize),
 }
 
-impl<'t> Scan<'t> {
+impl Scan {
     /// Walks over the text once.
-    pub(super) fn of(text: &'t str) -> Result<Self, ExpressionError> {
+    pub(super) fn of(text: &str) -> Result<Self, ExpressionError> {
         let length = text.chars().take(MAX_LENGTH + 1).count();
         if length > MAX_LENGTH {
             return Err(ExpressionError::new((1, 1), format!("at most {MAX_LENGTH} characters are allowed")));
@@ -42,19 +34,14 @@ impl<'t> Scan<'t> {
         self.start
     }
 
-    /// Where a name first stands as itself.
-    pub(super) fn name(&self, name: &str) -> (usize, usize) {
-        self.find(name, false)
+    /// Where the last name begins that does so before a byte.
+    pub(super) fn name_before(&self, byte: usize) -> Option<usize> {
+        self.names.iter().copied().take_while(|from| *from < byte).last()
     }
 
-    /// Where a name first stands as a field or method.
-    pub(super) fn member(&self, name: &str) -> (usize, usize) {
-        self.find(name, true)
-    }
-
-    fn find(&self, name: &str, member: bool) -> (usize, usize) {
-        let found = self.names.iter().find(|n| n.text == name && n.member == member);
-        found.map_or(self.start, |name| name.at)
+    /// Where a name begins, counted from 0 among those that do so at a byte or after it.
+    pub(super) fn name_from(&self, byte: usize, number: usize) -> Option<usize> {
+        self.names.iter().copied().filter(|from| *from >= byte).nth(number)
     }
 }
 
@@ -67,15 +54,14 @@ struct Walk<'t> {
 }
 
 impl<'t> Walk<'t> {
-    fn names(mut self) -> Result<Scan<'t>, ExpressionError> {
+    fn names(mut self) -> Result<Scan, ExpressionError> {
         let mut scan = Scan { names: vec![], start: (1, 1) };
-        let (mut open, mut choices, mut dotted, mut started) = (vec![], 0, false, false);
+        let (mut open, mut choices, mut started) = (vec![], 0, false);
         while let Some(&(from, c)) = self.rest.peek() {
             let at = (self.line, self.column);
             if !c.is_whitespace() && !started {
                 (scan.start, started) = (at, true);
             }
-            let was_dotted = std::mem::replace(&mut dotted, false);
             match c {
                 '/' if self.text[from..].starts_with("//") => self.skip_while(|c| c != '\n'),
                 '"' | '\'' => self.quoted(c, false, at)?,
@@ -85,7 +71,7 @@ impl<'t> Walk<'t> {
                         Some(&(_, quote @ ('"' | '\''))) if prefixes(text) => {
                             self.quoted(quote, text.contains(['r', 'R']), at)?;
                         }
-                        _ => scan.names.push(Name { text, member: was_dotted, at }),
+                        _ => scan.names.push(from),
                     }
                 }
                 '0'..='9' => self.skip_while(|c| c.is_ascii_alphanumeric()),
@@ -109,10 +95,7 @@ impl<'t> Walk<'t> {
                     choices += 1;
                     self.next();
                 }
-                ' ' | '\t' | '\n' | '\r' | '!' | '%'..='/' | ':'..='?' | '|' => {
-                    dotted = c == '.' || (was_dotted && c.is_whitespace());
-                    self.next();
-                }
+                ' ' | '\t' | '\n' | '\r' | '!' | '%'..='/' | ':'..='?' | '|' => _ = self.next(),
                 _ => return Err(ExpressionError::new(at, format!("{c:?} has no meaning outside of quotes"))),
             }
         }

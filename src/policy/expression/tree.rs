@@ -2,6 +2,7 @@
 
 use crate::policy::expression::clock::Part;
 use crate::policy::expression::functions::Function;
+use crate::policy::expression::item::Kind;
 use crate::policy::expression::operators::Arithmetic;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -85,6 +86,21 @@ pub(super) enum Macro {
 }
 
 impl Comparison {
+    /// Whether it can say anything of values of these kinds, as far as they are known. Values of different kinds are never
+    /// the same: to ask whether they are is a mistake, null aside, which anything may turn out to be.
+    pub(super) fn takes(self, a: Option<Kind>, b: Option<Kind>) -> bool {
+        let alike = |a: Kind, b: Kind| a == b || (a.is_number() && b.is_number());
+        match (self, a, b) {
+            (Self::In, _, None | Some(Kind::List)) => true,
+            (Self::In, key, Some(Kind::Map)) => key.is_none_or(Kind::is_key),
+            (Self::In, ..) => false,
+            (Self::Equal | Self::Unequal, Some(a), Some(b)) => alike(a, b) || a == Kind::Null || b == Kind::Null,
+            (Self::Equal | Self::Unequal, ..) => true,
+            (_, Some(a), Some(b)) => a.is_ordered() && alike(a, b),
+            (_, a, b) => a.or(b).is_none_or(Kind::is_ordered),
+        }
+    }
+
     /// As it is written.
     pub(super) fn sign(self) -> &'static str {
         match self {

@@ -29,21 +29,29 @@ fn exclusions_and_comments_hold_once_one_rule_asks_for_them() {
 }
 
 #[test]
-fn whoever_last_changed_a_policy_is_excluded_by_name_and_nobody_else() {
+fn whoever_last_changed_a_policy_that_has_a_say_is_excluded_once_one_rule_asks_for_it() {
     let excluding = requiring(|r| r["approvals"]["exclude"] = json!(["PolicyEditor"]));
     let compiled = |name: &str, spec: &Value, editor| Arc::new(compile(name, spec, editor).unwrap());
     let ready = vec![
         compiled("a", &excluding, Some("alice")),
         compiled("b", &requiring(|_| ()), Some("bob")),
         compiled("c", &excluding, Some("alice")),
+        compiled("d", &requiring(|r| r["when"] = json!({"riskTags": ["other"]})), Some("carol")),
     ];
-    let outcome = Asked::with_tags(&[]).of(&PolicySet { ready, broken: vec![] });
-    assert_eq!(outcome.editors.iter().map(|e| &**e).collect::<Vec<_>>(), ["alice"], "bob's policy excludes nobody");
-    assert_eq!(outcome.snapshot()["excludeEditorsOf"], json!(["a", "c"]));
+    let asked = |ready| Asked::with_tags(&[]).of(&PolicySet { ready, broken: vec![] });
+    let editors = |outcome: &Outcome| outcome.editors.iter().map(|e| e.to_string()).collect::<Vec<_>>();
+    let outcome = asked(ready.clone());
+    // One rule's word is about every policy that has a say: else its editor loosens another, and approves by both.
+    assert_eq!(editors(&outcome), ["alice", "bob"], "and not who wrote what says nothing here");
+    assert_eq!(outcome.snapshot()["excludeEditorsOf"], json!(["a", "b", "c"]));
     assert!(outcome.doubts.is_empty());
+    let silent = asked(vec![ready[1].clone(), ready[3].clone()]);
+    assert_eq!((editors(&silent), silent.snapshot()["excludeEditorsOf"].clone()), (vec![], json!([])));
 
-    let doubted = Asked::with_tags(&[]).of(&PolicySet { ready: vec![compiled("a", &excluding, None)], broken: vec![] });
+    let doubted = asked(vec![compiled("a", &excluding, None)]);
     assert!(doubted.doubts[0].what.contains("nobody was stamped"), "{:?}", doubted.doubts);
+    let other = asked(vec![ready[0].clone(), compiled("b", &requiring(|_| ()), None)]);
+    assert_eq!((other.doubts.len(), other.doubts[0].policy.as_str()), (1, "b"), "{:?}", other.doubts);
 }
 
 #[test]
@@ -68,6 +76,22 @@ fn releases_wait_for_the_latest_hour_and_for_every_window() {
 }
 
 #[test]
+fn who_may_pass_a_window_of_an_allow_stops_it_alone_whatever_else_is_asked() {
+    let window =
+        |may_pass: Value| json!([{"name": "w", "start": "0 2 * * *", "durationSeconds": 60, "mayPass": may_pass}]);
+    let allow = |windows: Value| json!({"rules": [{"name": "r", "decision": "Allow", "freezeWindows": windows}]});
+    let three = requiring(|r| r["approvals"]["denials"] = json!(3));
+    let leads = json!([{"kind": "Group", "name": "leads"}]);
+    assert_eq!(of(&[("a", allow(window(leads.clone())))]).denials, 1);
+    assert_eq!(
+        of(&[("a", allow(window(leads))), ("b", three.clone())]).denials,
+        1,
+        "a rule more does not make it three"
+    );
+    assert_eq!(of(&[("a", allow(window(json!([])))), ("b", three)]).denials, 3, "nobody is asked there");
+}
+
+#[test]
 fn a_service_account_is_one_subject_however_it_is_spelled() {
     let naming = |approver: Value| requiring(|r| r["approvals"]["requirements"][0]["approvers"] = json!([approver]));
     let outcome = of(&[
@@ -77,6 +101,34 @@ fn a_service_account_is_one_subject_however_it_is_spelled() {
     let approvers: Vec<&Subject> = outcome.requirements.iter().flat_map(|r| &r.approvers).collect();
     assert_eq!(approvers.len(), 1, "{approvers:?}");
     assert_eq!(approvers[0].describe(), "serviceaccount ci/deployer");
+}
+
+/// What is joined is written into the status, and has to be what the CRD takes there.
+#[test]
+fn a_user_who_only_looks_like_a_service_account_is_refused_and_never_taken_apart() {
+    let user = |name: &str| json!({"kind": "User", "name": name});
+    let long = format!("system:serviceaccount:{}:bot", "n".repeat(64));
+    let wrong = [
+        "system:serviceaccount:ci:",
+        "system:serviceaccount::bot",
+        "system:serviceaccount:ci",
+        "system:serviceaccount:",
+        &long,
+        "system:serviceaccount:ci:a:b",
+        "system:serviceaccount:Ci:bot",
+    ];
+    for name in wrong {
+        let approver = requiring(|r| r["approvals"]["requirements"][0]["approvers"] = json!([user(name)]));
+        let requester = requiring(|r| r["when"] = json!({"requesters": [user(name)]}));
+        for (spec, at) in [(approver, "requirements[sre].approvers[0].name"), (requester, "when.requesters[0].name")] {
+            let found = error(spec);
+            assert!(found.contains(at) && found.contains("is no service account's username"), "{name}: {found}");
+        }
+    }
+    for name in ["system:serviceaccount:ci:bot", "system:serviceaccount:ci:bot.v1", "system:serviceaccounts", "alice"] {
+        let spec = requiring(|r| r["approvals"]["requirements"][0]["approvers"] = json!([user(name)]));
+        assert_eq!(of(&[("a", spec)]).requirements.len(), 1, "{name}");
+    }
 }
 
 #[test]
@@ -108,9 +160,16 @@ fn a_failing_expression_never_loosens() {
         assert_eq!(outcome.snapshot()["failures"].as_array().map(Vec::len), Some(1));
     }
     let allow = json!({"rules": [rule("r", json!({}), "Allow")]});
-    let outcome = of(&[("a", allow), ("b", with("Deny", "when"))]);
-    assert_eq!(outcome.decision, Some(Decision::Allow), "a Deny that might have matched does not deny for good");
-    assert!(outcome.doubts[0].what.contains("its rule r cannot be evaluated"), "{:?}", outcome.doubts);
+    for part in ["when", "unless"] {
+        let outcome = of(&[("a", allow.clone()), ("b", with("Deny", part))]);
+        assert_eq!(outcome.decision, Some(Decision::Allow), "{part}: a Deny that might match does not deny for good");
+        assert!(outcome.doubts[0].what.contains("its rule r cannot be evaluated"), "{part}: {:?}", outcome.doubts);
+    }
+    // Where another part of the exemption does not hold, the expression is not asked, and it is denied.
+    let mut elsewhere = with("Deny", "unless");
+    elsewhere["rules"][0]["unless"]["namespaceSelector"] = json!({"matchLabels": {"env": "staging"}});
+    let outcome = of(&[("b", elsewhere)]);
+    assert_eq!((outcome.decision, outcome.doubts.len()), (Some(Decision::Deny), 0));
 }
 
 #[test]
@@ -144,7 +203,10 @@ fn errors_of_the_new_fields_name_them() {
             changed(&|r| r["constraints"] = json!({"maxMemory": "plenty"})),
             "spec.rules[0].constraints.maxMemory: \"plenty\" is no quantity",
         ),
-        (changed(&|r| r["constraints"] = json!({"maxCpu": "0"})), "spec.rules[r].constraints: a bound is beyond"),
+        (
+            changed(&|r| r["constraints"] = json!({"maxCpu": "0"})),
+            "spec.rules[r].constraints.maxCpu: is 0; must be more than 0",
+        ),
     ] {
         assert!(found.contains(expected), "expected {expected:?} in {found:?}");
     }

@@ -1,5 +1,7 @@
 //! Matching and joining, case by case.
 
+mod failing;
+mod generate;
 mod join;
 mod properties;
 
@@ -21,13 +23,16 @@ fn set(policies: &[(&str, Value)]) -> PolicySet {
     set
 }
 
-#[derive(Debug)]
-struct Asked {
+#[derive(Clone, Debug)]
+pub struct Asked {
     requested_by: String,
     declared: Vec<String>,
     derived: Vec<DerivedTag>,
     requester: Requester,
     labels: BTreeMap<String, String>,
+    claims: Value,
+    object: Option<Value>,
+    asked: jiff::Timestamp,
 }
 
 impl Asked {
@@ -42,24 +47,28 @@ impl Asked {
                 groups: vec!["system:serviceaccounts".into()],
             },
             labels: BTreeMap::from([("env".into(), "prod".into())]),
+            claims: Value::Null,
+            object: None,
+            asked: jiff::Timestamp::UNIX_EPOCH,
         }
     }
 
     fn of(&self, policies: &PolicySet) -> Outcome {
-        evaluate(
-            policies,
-            &Facts {
-                requested_by: &self.requested_by,
-                declared_tags: &self.declared,
-                derived_tags: &self.derived,
-                requester: &self.requester,
-                namespace_labels: &self.labels,
-                claims: &Value::Null,
-                namespace: "payments",
-                object: None,
-                asked: jiff::Timestamp::UNIX_EPOCH,
-            },
-        )
+        self.with(self.object.as_ref(), |facts| evaluate(policies, facts))
+    }
+
+    fn with<T>(&self, object: Option<&Value>, then: impl FnOnce(&Facts<'_>) -> T) -> T {
+        then(&Facts {
+            requested_by: &self.requested_by,
+            declared_tags: &self.declared,
+            derived_tags: &self.derived,
+            requester: &self.requester,
+            namespace_labels: &self.labels,
+            claims: &self.claims,
+            namespace: "payments",
+            object,
+            asked: self.asked,
+        })
     }
 }
 
@@ -114,6 +123,29 @@ fn requirements_add_up_by_normalised_approver_set() {
     let found: Vec<_> = outcome.requirements.iter().map(|r| (r.name.as_str(), r.count, r.approvers.len())).collect();
     assert_eq!(found, [("alpha", 2, 2), ("sre", 1, 1)]);
     assert_eq!((outcome.denials, outcome.approvals_required()), (1, 3));
+}
+
+/// Both must be met, by two people: a second requirement of the same approvers is no repetition of the first.
+#[test]
+fn requirements_of_one_rule_add_up_and_rules_do_not() {
+    let rule = |requirements: &[(&str, i32, &str)]| {
+        let requirements: Vec<Value> = requirements
+            .iter()
+            .map(|(name, count, group)| json!({"name": name, "count": count, "approvers": [{"kind": "Group", "name": group}]}))
+            .collect();
+        json!({"rules": [{"name": "r", "decision": "RequireApproval", "approvals": {"requirements": requirements}}]})
+    };
+    let of = |policies: &[(&str, Value)]| {
+        let joined = Asked::with_tags(&[]).of(&set(policies)).requirements;
+        joined.into_iter().map(|r| (r.name, r.count)).collect::<Vec<_>>()
+    };
+    let twice = rule(&[("second", 1, "sre"), ("first", 1, "sre"), ("other", 1, "security")]);
+    let both = [("first".to_string(), 2), ("other".to_string(), 1)];
+    assert_eq!(of(&[("a", twice.clone())]), both);
+    assert_eq!(of(&[("a", twice.clone()), ("b", twice.clone())]), both, "the same rule again asks for nothing more");
+    assert_eq!(of(&[("a", twice.clone()), ("b", rule(&[("x", 1, "sre")]))]), both);
+    let three = rule(&[("a", 3, "sre")]);
+    assert_eq!(of(&[("a", twice), ("b", three)]), [("a".to_string(), 3), ("other".to_string(), 1)]);
 }
 
 #[test]
@@ -225,6 +257,25 @@ fn errors_name_the_field_and_what_to_do() {
                 [{"kind": "User", "name": "alice"}, {"kind": "User", "name": "alice"}]}]}})),
             "count: is 2 but only 1 approvers are listed by name",
         ),
+        (
+            with(json!({"approvals": {"requirements": [
+                {"name": "x", "count": 40, "approvers": [{"kind": "Group", "name": "sre"}]},
+                {"name": "y", "count": 9, "approvers": [{"kind": "Group", "name": "security"}]}]}})),
+            "spec.rules[r].approvals.requirements: take 49 people together; at most 48 approvals can be recorded",
+        ),
+        (
+            with(json!({"approvals": {"denials": 3, "requirements": [{"name": "x", "approvers":
+                [{"kind": "User", "name": "alice"}, {"kind": "User", "name": "bob"}, {"kind": "User", "name": "bob"}]}]}})),
+            "spec.rules[r].approvals.denials: is 3, and only 2 people may deny",
+        ),
+        (
+            with(
+                json!({"approvals": {"denials": 4, "requirements": [{"name": "x", "approvers": [{"kind": "User", "name": "alice"}]}]},
+                "freezeWindows": [{"name": "w", "start": "0 0 * * *", "durationSeconds": 60, "mayPass":
+                    [{"kind": "User", "name": "bob"}, {"kind": "User", "name": "alice"}]}]}),
+            ),
+            "spec.rules[r].approvals.denials: is 4, and only 2 people may deny",
+        ),
         (with(json!({"unless": {}})), "spec.rules[r].unless: is empty"),
         (
             with(json!({"unless": {"requestedBy": ["*"]}})),
@@ -233,7 +284,24 @@ fn errors_name_the_field_and_what_to_do() {
         (json!({"rules": [rule("r", json!({"requestedBy": ["*"]}), "Allow")]}), "spec.rules[r].when.requestedBy"),
         (with(json!({"pendingTimeoutSeconds": i64::MAX})), "spec.rules[r].pendingTimeoutSeconds: must be from 1 to"),
         (with(json!({"releaseTimeoutSeconds": 0})), "spec.rules[r].releaseTimeoutSeconds: must be from 1 to"),
-        (with(json!({"constraints": {"maxRuntimeSeconds": i64::MAX}})), "spec.rules[r].constraints: a bound is beyond"),
+        (
+            with(json!({"constraints": {"maxRuntimeSeconds": 31_536_001}})),
+            "spec.rules[r].constraints.maxRuntimeSeconds: is 31536001; must be from 1 to 31536000 (a year)",
+        ),
+        (with(json!({"constraints": {"maxRuntimeSeconds": 0}})), "constraints.maxRuntimeSeconds: is 0; must be from 1"),
+        (with(json!({"constraints": {"maxRetries": -1}})), "constraints.maxRetries: is -1; must be from 0 to 1000"),
+        (
+            with(json!({"constraints": {"maxParallelism": 0}})),
+            "constraints.maxParallelism: is 0; must be from 1 to 100000",
+        ),
+        (
+            with(json!({"constraints": {"maxMemory": "0Gi"}})),
+            "spec.rules[r].constraints.maxMemory: is 0Gi; must be more than 0",
+        ),
+        (
+            with(json!({"constraints": {"limits": {"lines": -1}}})),
+            "constraints.limits.lines: is -1; must be from 0 to 9007199254740991",
+        ),
         (
             json!({"rules": [{"name": "r", "decision": "Allow", "onDenied": "Hold"}]}),
             "spec.rules[r].onDenied: belongs to decision RequireApproval or Deny",

@@ -1,220 +1,251 @@
 //! What holds for all policies and requests: more rules never mean less, and order never matters.
 
+use super::generate::{Word, Written, policy, policy_of, request, rule, standing_in, words};
 use super::*;
+use crate::api::{Exclude, Review, ReviewDecision, Reviewer};
+use crate::policy::outcome::normalised;
+use crate::policy::validate;
+use crate::review::{CountedReview, Terms, fold};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
-fn tags() -> impl Strategy<Value = Vec<String>> {
-    prop::collection::btree_set(prop::sample::select(vec!["a", "b", "c", "d"]), 0..4)
-        .prop_map(|set| set.into_iter().map(str::to_string).collect())
-}
-
-/// What a rule demands beside its terms, as far as it fits the decision.
-#[derive(Clone, Debug)]
-struct Demands {
-    inputs: bool,
-    images: bool,
-    on_denied: Option<&'static str>,
-    comment: bool,
-    exclude: Vec<&'static str>,
-    not_before: Option<i64>,
-    cpu: Option<&'static str>,
-    retries: Option<i32>,
-    /// An expression, in `when`, in `unless`, or nowhere.
-    expression: Option<(bool, &'static str)>,
-}
-
-/// One that holds, one that does not, one that says something of the work, one that fails.
-const EXPRESSIONS: [&str; 4] = [
-    "namespaceObject.metadata.name == \"payments\"",
-    "request.userInfo.username == \"mallory\"",
-    "object.spec.parallelism > 1",
-    "object.spec.missing == 1",
-];
-
-fn arbitrary_demands() -> impl Strategy<Value = Demands> {
-    let on_denied = prop::option::of(prop::sample::select(vec!["Delete", "Hold"]));
-    let exclude = prop::sample::subsequence(vec!["JobCreator", "PolicyEditor"], 0..=2);
-    let cpu = prop::option::of(prop::sample::select(vec!["500m", "1", "1000m", "2"]));
-    let expression = prop::option::of((any::<bool>(), prop::sample::select(EXPRESSIONS.to_vec())));
-    let bounds = (prop::option::of(1..5000i64), cpu, prop::option::of(0..5i32), expression);
-    (any::<(bool, bool, bool)>(), on_denied, exclude, bounds).prop_map(
-        |((inputs, images, comment), on_denied, exclude, (not_before, cpu, retries, expression))| Demands {
-            inputs,
-            images,
-            on_denied,
-            comment,
-            exclude,
-            not_before,
-            cpu,
-            retries,
-            expression,
-        },
-    )
-}
-
-fn demanding(mut rule: Value, demands: Demands) -> Value {
-    if rule["decision"] != "Deny" {
-        rule["requireImmutableInputs"] = json!(demands.inputs);
-        rule["requireImageDigests"] = json!(demands.images);
-        if let Some(seconds) = demands.not_before {
-            rule["notBeforeSeconds"] = json!(seconds);
+fn named(policies: &[Written]) -> PolicySet {
+    let mut set = PolicySet::default();
+    for (i, Written { spec, editor }) in policies.iter().enumerate() {
+        let name = format!("p{i}");
+        match compile(&name, &standing_in(&name, spec.clone()), *editor) {
+            Ok(policy) => set.ready.push(Arc::new(policy)),
+            Err(broken) => set.broken.push(Arc::from(broken)),
         }
     }
-    if let Some(on_denied) = demands.on_denied.filter(|_| rule["decision"] != "Allow") {
-        rule["onDenied"] = json!(on_denied);
-    }
-    if rule["decision"] == "RequireApproval" {
-        rule["approvals"]["requireComment"] = json!(demands.comment);
-        rule["approvals"]["exclude"] = json!(demands.exclude);
-    }
-    if let Some(cpu) = demands.cpu {
-        rule["constraints"]["maxCpu"] = json!(cpu);
-    }
-    if let Some(retries) = demands.retries {
-        rule["constraints"]["maxRetries"] = json!(retries);
-    }
-    if let Some((unless, text)) = demands.expression {
-        rule[if unless { "unless" } else { "when" }]["expression"] = json!(text);
-    }
-    rule
+    set
 }
 
-fn arbitrary_rule() -> impl Strategy<Value = Value> {
-    (arbitrary_terms(), arbitrary_demands()).prop_map(|(rule, demands)| demanding(rule, demands))
+fn falls<T: PartialOrd>(before: &Option<T>, after: &Option<T>) -> bool {
+    before.as_ref().is_none_or(|a| after.as_ref().is_some_and(|b| b <= a))
 }
 
-fn arbitrary_terms() -> impl Strategy<Value = Value> {
-    let decision = prop::sample::select(vec!["Allow", "RequireApproval", "Deny"]);
-    let numbers = (1..4i32, 1..4i32, 1..5000i64, 1..5000i64, prop::option::of(1..5000i64));
-    (decision, tags(), tags(), tags(), any::<bool>(), prop::sample::select(vec!["sre", "security"]), numbers).prop_map(
-        |(decision, when, any_of, unless, own, group, (count, denials, pending, release, runtime))| {
-            let mut rule = json!({"name": "x", "decision": decision, "when": {"riskTags": when, "anyRiskTags": any_of},
-                "pendingTimeoutSeconds": pending, "releaseTimeoutSeconds": release});
-            if !unless.is_empty() {
-                rule["unless"] = json!({"riskTags": unless});
-            }
-            if let Some(runtime) = runtime {
-                rule["constraints"] = json!({"maxRuntimeSeconds": runtime, "limits": {"n": runtime}});
-            }
-            if decision == "RequireApproval" {
-                rule["approvals"] = approval(count, group);
-                rule["approvals"]["denials"] = json!(denials);
-                rule["approvals"]["selfApproval"] = json!(if own { "Allow" } else { "Forbid" });
-            }
-            rule
-        },
-    )
-}
-
-fn arbitrary_policy() -> impl Strategy<Value = Value> {
-    let env = prop::option::of(prop::sample::select(vec!["prod", "staging"]));
-    let classifier = prop::option::of(prop::sample::select(vec!["a", "b"]));
-    (prop::collection::vec(arbitrary_rule(), 1..5), env, classifier).prop_map(|(mut rules, env, classifier)| {
-        for (i, rule) in rules.iter_mut().enumerate() {
-            rule["name"] = json!(format!("r{i}"));
-        }
-        let mut spec = json!({"rules": rules});
-        if let Some(tag) = classifier {
-            let when = json!({"namespaceSelector": {"matchLabels": {"env": "prod"}}});
-            spec["classifiers"] = json!([{"tag": tag, "when": when}]);
-        }
-        if let Some(env) = env {
-            spec["match"] = json!({"namespaceSelector": {"matchLabels": {"env": env}}});
-        }
-        spec
-    })
-}
-
-fn arbitrary_request() -> impl Strategy<Value = Asked> {
-    let owners = prop::sample::select(vec![None, Some("p0".to_string()), Some("p1".to_string())]);
-    let derived = prop::collection::vec((prop::sample::select(vec!["a", "b", "c"]), owners), 0..3);
-    (tags(), derived).prop_map(|(declared, derived)| {
-        let derived = derived
-            .into_iter()
-            .map(|(tag, policy)| DerivedTag { tag: tag.into(), policy, detail: String::new(), advisory: false })
-            .collect();
-        Asked { declared, derived, ..Asked::with_tags(&[]) }
-    })
-}
-
-/// Whether `after` is at least as strict as `before`.
-fn at_least(before: &Outcome, after: &Outcome) -> bool {
-    let tighter = |a: Option<i64>, b: Option<i64>| a.is_none_or(|a| b.is_some_and(|b| b <= a));
-    let bounds = tighter(before.constraints.max_runtime_seconds, after.constraints.max_runtime_seconds)
-        && before.constraints.max_cpu.iter().all(|a| after.constraints.max_cpu.as_ref().is_some_and(|b| b <= a))
-        && before.constraints.max_retries.is_none_or(|a| after.constraints.max_retries.is_some_and(|b| b <= a))
-        && before.constraints.limits.iter().all(|(k, v)| after.constraints.limits.get(k).is_some_and(|w| w <= v));
-    let quorum = || {
-        before
-            .requirements
-            .iter()
-            .all(|r| after.requirements.iter().any(|s| s.approvers == r.approvers && s.count >= r.count))
-            && after.denials <= before.denials
-            && after.self_approval <= before.self_approval
-            && after.exclude_creator >= before.exclude_creator
-            && after.exclude_editors.is_superset(&before.exclude_editors)
-            && after.require_comment >= before.require_comment
-            && after.pending_timeout_seconds <= before.pending_timeout_seconds
-            && after.release_timeout_seconds <= before.release_timeout_seconds
+/// What is not as strict in `after` as in `before`.
+fn weaker(before: &Outcome, after: &Outcome) -> Vec<&'static str> {
+    let (a, b) = (&before.constraints, &after.constraints);
+    let windows = |o: &Outcome| -> BTreeSet<(String, String, usize)> {
+        o.windows.iter().map(|w| (w.rule.policy.to_string(), w.rule.rule.name.clone(), w.number)).collect()
     };
-    let demands = before.require_immutable_inputs <= after.require_immutable_inputs
-        && before.require_image_digests <= after.require_image_digests
-        && before.on_denied <= after.on_denied
-        && before.not_before_seconds <= after.not_before_seconds;
-    let doubts = before.doubts.iter().all(|doubt| after.doubts.contains(doubt));
-    match (before.decision, after.decision) {
-        (None, _) => true,
-        (Some(Decision::RequireApproval), Some(Decision::RequireApproval)) => bounds && demands && doubts && quorum(),
-        (before, after) => after >= before && bounds && demands && doubts,
-    }
+    let failures = |o: &Outcome| -> BTreeSet<(String, String)> {
+        o.failures.iter().map(|f| (f.rule.policy.to_string(), f.rule.rule.name.clone())).collect()
+    };
+    let met =
+        |r: &JoinedRequirement| after.requirements.iter().any(|s| s.approvers == r.approvers && s.count >= r.count);
+    let sums = (before.approvals_required(), after.approvals_required());
+    let asks = before.decision == Some(Decision::RequireApproval);
+    let same = before.decision == after.decision;
+    let parts = [
+        ("decision", before.decision <= after.decision),
+        ("doubts", before.doubts.iter().all(|doubt| after.doubts.contains(doubt))),
+        ("failures", failures(after).is_superset(&failures(before))),
+        ("runtime", falls(&a.max_runtime_seconds, &b.max_runtime_seconds)),
+        ("retries", falls(&a.max_retries, &b.max_retries)),
+        ("parallelism", falls(&a.max_parallelism, &b.max_parallelism)),
+        ("cpu", falls(&a.max_cpu, &b.max_cpu)),
+        ("memory", falls(&a.max_memory, &b.max_memory)),
+        ("limits", a.limits.iter().all(|(k, v)| b.limits.get(k).is_some_and(|w| w <= v))),
+        ("inputs", before.require_immutable_inputs <= after.require_immutable_inputs),
+        ("images", before.require_image_digests <= after.require_image_digests),
+        ("on denied", before.on_denied <= after.on_denied),
+        ("delay", before.not_before_seconds <= after.not_before_seconds),
+        ("windows", windows(after).is_superset(&windows(before))),
+        ("requirements", before.requirements.iter().all(met)),
+        ("sum", sums.0 <= sums.1),
+        ("denials", !asks || after.denials <= before.denials),
+        ("self-approval", !asks || after.self_approval <= before.self_approval),
+        ("creator", before.exclude_creator <= after.exclude_creator),
+        ("editors' policies", after.exclude_editors.is_superset(&before.exclude_editors)),
+        ("editors", after.editors.is_superset(&before.editors)),
+        ("comment", before.require_comment <= after.require_comment),
+        ("pending", !same || after.pending_timeout_seconds <= before.pending_timeout_seconds),
+        ("release", !same || after.release_timeout_seconds <= before.release_timeout_seconds),
+    ];
+    // Where nothing matched, nothing was let go either, and an Allow may help.
+    let parts =
+        parts.into_iter().filter(|(name, _)| before.decision.is_some() || ["doubts", "failures"].contains(name));
+    parts.filter(|(_, holds)| !holds).map(|(name, _)| name).collect()
 }
 
-fn named(policies: &[Value]) -> PolicySet {
-    let named: Vec<_> = policies.iter().enumerate().map(|(i, spec)| (format!("p{i}"), spec.clone())).collect();
-    let borrowed: Vec<_> = named.iter().map(|(name, spec)| (name.as_str(), spec.clone())).collect();
-    set(&borrowed)
+const DIGEST: &str = "sha256:now";
+
+/// Whether these words get it approved, and nobody stops it.
+fn approved(outcome: &Outcome, asked: &Asked, words: &[Word]) -> bool {
+    let reviews: Vec<CountedReview> = words.iter().enumerate().map(|(i, word)| said(word, i as i64)).collect();
+    let mut excluded: Vec<String> = outcome.editors.iter().map(|e| e.to_string()).collect();
+    if outcome.exclude_creator {
+        excluded.push("bob".into());
+    }
+    let tally = fold(
+        &reviews,
+        &Terms {
+            requirements: &outcome.requirements,
+            passers: &outcome.passers(),
+            denials: outcome.denials,
+            self_approval: outcome.self_approval,
+            requester: &asked.requester,
+            parties: &["bob".to_string(), "system:serviceaccount:payments:default".into()],
+            excluded: &excluded,
+            require_comment: outcome.require_comment,
+            digest: DIGEST,
+        },
+    );
+    let people = outcome.decision != Some(Decision::RequireApproval) || tally.approved_at.is_some();
+    outcome.decision < Some(Decision::Deny) && outcome.doubts.is_empty() && people && !tally.denied
+}
+
+fn said(word: &Word, second: i64) -> CountedReview {
+    let texts = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+    let review = Review {
+        reviewer: Reviewer {
+            username: word.who.into(),
+            uid: None,
+            groups: texts(&word.groups),
+            authorized: texts(&word.granted),
+        },
+        decision: if word.approves { ReviewDecision::Approve } else { ReviewDecision::Deny },
+        digest: DIGEST.into(),
+        comment: word.comment.then(|| "seen".into()),
+        time: MicroTime(jiff::Timestamp::from_second(second).unwrap()),
+        seal: String::new(),
+    };
+    CountedReview { review, sealed: true }
+}
+
+/// Both that nothing got weaker, and that no choice of reviews gets past `after` which does not get past `before`.
+fn not_weaker(before: &Outcome, after: &Outcome, asked: &Asked, words: &[Word]) -> Result<(), TestCaseError> {
+    prop_assert_eq!(weaker(before, after), [""; 0]);
+    let escapes = before.decision.is_some() && approved(after, asked, words) && !approved(before, asked, words);
+    prop_assert!(!escapes, "approved by more rules and not by fewer: {words:?}\n{before:#?}\n{after:#?}");
+    Ok(())
+}
+
+fn policies(most: usize) -> impl Strategy<Value = Vec<Written>> {
+    prop::collection::vec(policy(), 0..=most)
 }
 
 proptest! {
     #[test]
-    fn another_policy_never_weakens(asked in arbitrary_request(), mut policies in prop::collection::vec(arbitrary_policy(), 0..4), more in arbitrary_policy()) {
-        let before = asked.of(&named(&policies));
-        policies.push(more);
-        prop_assert!(at_least(&before, &asked.of(&named(&policies))));
+    fn another_policy_never_weakens(asked in request(), mut all in policies(3), more in policy(), words in words()) {
+        let before = asked.of(&named(&all));
+        all.push(more);
+        not_weaker(&before, &asked.of(&named(&all)), &asked, &words)?;
     }
 
     #[test]
-    fn another_rule_never_weakens(asked in arbitrary_request(), mut policies in prop::collection::vec(arbitrary_policy(), 1..4), mut more in arbitrary_rule()) {
-        let before = asked.of(&named(&policies));
+    fn another_rule_never_weakens(asked in request(), mut all in policies(2), first in policy(), mut more in rule(), words in words()) {
+        all.insert(0, first);
+        let before = asked.of(&named(&all));
+        // A policy that does not compile is another matter: a rule may mend it.
+        prop_assume!(all[0].spec["rules"] != json!([]));
         more["name"] = json!("another");
-        policies[0]["rules"].as_array_mut().unwrap().push(more);
-        prop_assert!(at_least(&before, &asked.of(&named(&policies))));
+        all[0].spec["rules"].as_array_mut().unwrap().push(more);
+        not_weaker(&before, &asked.of(&named(&all)), &asked, &words)?;
     }
 
+    /// Of what is claimed, the name that no pattern but `*` covers, and no tags.
     #[test]
-    fn another_declared_tag_never_weakens(mut asked in arbitrary_request(), policies in prop::collection::vec(arbitrary_policy(), 0..4), tag in "[a-e]") {
-        let before = asked.of(&named(&policies));
+    fn a_claim_never_weakens(mut asked in request(), all in prop::collection::vec(policy_of(false), 0..4), tag in "[a-e]", words in words()) {
+        let claimed = asked.of(&named(&all));
         asked.declared.push(tag);
-        prop_assert!(at_least(&before, &asked.of(&named(&policies))));
+        not_weaker(&claimed, &asked.of(&named(&all)), &asked, &words)?;
+        let silent = Asked { requested_by: String::new(), declared: vec![], claims: json!({}), ..asked.clone() };
+        not_weaker(&silent.of(&named(&all)), &claimed, &asked, &words)?;
     }
 
     #[test]
-    fn order_never_matters(asked in arbitrary_request(), mut policies in prop::collection::vec(arbitrary_policy(), 0..4)) {
-        let mut named: Vec<_> = policies.drain(..).enumerate().map(|(i, spec)| (format!("p{i}"), spec)).collect();
-        let of = |named: &[(String, Value)]| {
-            asked.of(&set(&named.iter().map(|(n, s)| (n.as_str(), s.clone())).collect::<Vec<_>>())).snapshot()
-        };
-        let before = of(&named);
-        named.reverse();
-        for (_, spec) in &mut named {
-            spec["rules"].as_array_mut().unwrap().reverse();
+    fn every_rule_gets_the_people_that_it_asks_for(asked in request(), all in policies(3)) {
+        let outcome = asked.of(&named(&all));
+        for matched in &outcome.matches {
+            let Some(approvals) = &matched.rule.approvals else { continue };
+            let sum: i64 = approvals.requirements.iter().map(|r| i64::from(r.count)).sum();
+            prop_assert!(outcome.approvals_required() >= sum, "{approvals:?}");
+            if approvals.exclude.contains(&Exclude::PolicyEditor) {
+                prop_assert!(outcome.matches.iter().all(|m| outcome.exclude_editors.contains(&m.policy)));
+            }
         }
-        prop_assert_eq!(before, of(&named));
+        for requirement in &outcome.requirements {
+            prop_assert!(requirement.approvers.is_sorted() && !requirement.approvers.is_empty());
+            for approver in &requirement.approvers {
+                prop_assert!(validate::subject("at", approver).is_ok(), "{approver:?}");
+                prop_assert_eq!(&normalised(approver), approver);
+            }
+        }
     }
 
     #[test]
-    fn compiling_and_evaluating_is_total(text in "\\PC{0,200}", asked in arbitrary_request()) {
+    fn order_never_matters(asked in request(), all in policies(3)) {
+        let mut set = named(&all);
+        let before = asked.of(&set);
+        set.ready.reverse();
+        set.broken.reverse();
+        for policy in &mut set.ready {
+            Arc::get_mut(policy).unwrap().rules.reverse();
+        }
+        let after = asked.of(&set);
+        prop_assert_eq!(before.snapshot(), after.snapshot());
+        prop_assert_eq!((before.doubts, before.editors), (after.doubts, after.editors));
+    }
+
+    /// A rule said twice asks for nothing more.
+    #[test]
+    fn repetition_changes_nothing(asked in request(), all in policies(3)) {
+        let mut set = named(&all);
+        let before = asked.of(&set);
+        for policy in &mut set.ready {
+            let policy = Arc::get_mut(policy).unwrap();
+            let again = policy.rules.clone();
+            policy.rules.extend(again);
+        }
+        let after = asked.of(&set);
+        prop_assert_eq!(weaker(&before, &after), [""; 0]);
+        prop_assert_eq!((&before.requirements, before.denials), (&after.requirements, after.denials));
+        prop_assert_eq!((&before.constraints, before.doubts), (&after.constraints, after.doubts));
+    }
+
+    #[test]
+    fn compiling_and_evaluating_is_total(text in "\\PC{0,200}", user in "(system:serviceaccount:)?[a-z:.\\-]{0,9}", asked in request()) {
         let value: Value = serde_json::from_str(&text).unwrap_or(json!({"rules": [{"name": text}]}));
         let _ = asked.of(&set(&[("p", value)]));
+        let approvers = json!([{"kind": "User", "name": user}]);
+        let approvals = json!({"requirements": [{"name": "x", "approvers": approvers}]});
+        let spec = json!({"rules": [{"name": "r", "decision": "RequireApproval", "approvals": approvals}]});
+        for joined in asked.of(&set(&[("p", spec)])).requirements {
+            prop_assert!(validate::subject("at", &joined.approvers[0]).is_ok(), "{joined:?}");
+            let length = joined.approvers[0].namespace.as_ref().map_or(1, String::len);
+            prop_assert!((1..=63).contains(&length) && !joined.approvers[0].name.is_empty());
+        }
     }
+}
+
+/// The properties above say nothing of policies that never match, or of reviews that never suffice.
+#[test]
+fn what_is_generated_is_of_every_kind() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeMap::<&str, usize>::new();
+    for _ in 0..2000 {
+        let (asked, all, words) = (request(), policies(3), words()).new_tree(&mut runner).unwrap().current();
+        let outcome = asked.of(&named(&all));
+        let kinds = [
+            ("allowed", outcome.decision == Some(Decision::Allow)),
+            ("asked for", outcome.decision == Some(Decision::RequireApproval)),
+            ("denied", outcome.decision == Some(Decision::Deny)),
+            ("no match", outcome.decision.is_none()),
+            ("in doubt", !outcome.doubts.is_empty()),
+            ("failing", !outcome.failures.is_empty()),
+            ("windows", !outcome.windows.is_empty()),
+            ("editors", !outcome.editors.is_empty()),
+            ("several", outcome.requirements.len() > 2),
+            ("approved", outcome.decision == Some(Decision::RequireApproval) && approved(&outcome, &asked, &words)),
+        ];
+        kinds.into_iter().for_each(|(kind, is)| *seen.entry(kind).or_default() += usize::from(is));
+    }
+    assert!(seen.values().all(|count| *count >= 20), "{seen:?}");
 }

@@ -177,6 +177,28 @@ fn hostile_objects_cost_no_more_than_the_budget() {
     }
 }
 
+/// Keys that are the same up to their last byte.
+#[test]
+fn long_keys_are_paid_for_by_each_comparison() {
+    let keys: Vec<String> = ('a'..='i').map(|end| format!("{}{end}", "k".repeat(100_000))).collect();
+    let entries: serde_json::Map<String, Value> = keys.iter().map(|key| (key.clone(), json!(1))).collect();
+    let asked = Asked::of(Some(json!({"kind": "Job", "spec": {"keys": keys, "map": entries.clone(), "same": entries,
+        "numbers": (0..10_000).collect::<Vec<i32>>()}})));
+    let literal = (0..9).map(|i| format!("object.spec.keys[{i}]: 1")).collect::<Vec<_>>().join(", ");
+    for each in [
+        format!("{{{literal}}}.size() == 9"),
+        "object.spec.keys[8] in object.spec.map".into(),
+        "object.spec.map[object.spec.keys[8]] == 1".into(),
+        "object.spec.map == object.spec.same".into(),
+        format!("{{{literal}}}[object.spec.keys[8]] == 1"),
+    ] {
+        let text = format!("object.spec.numbers.all(n, {each})");
+        let expected = Err("too costly for this object: it takes too many steps".to_owned());
+        assert_eq!(soon(&text, || asked.holds(&text, false)), expected, "{text}");
+    }
+    assert_eq!(asked.holds("object.spec.keys[8] in object.spec.map", false), Ok(true));
+}
+
 #[test]
 fn making_an_environment_copies_nothing() {
     let asked = huge();
@@ -307,7 +329,7 @@ proptest! {
         ];
         for text in garbage.iter().map(String::as_str).chain(fixed) {
             if let Ok(expression) = Expression::compile(text, true)
-                && let Err(reason) = soon(text, || expression.holds(&environment))
+                && let Err(reason) = soon(text, || expression.holds(&environment, &mut Budget::default()))
             {
                 prop_assert!(reason.chars().count() <= 200 && !reason.is_empty());
             }

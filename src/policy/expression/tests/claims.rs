@@ -15,8 +15,8 @@ fn naming_a_claim_without_trust_does_not_compile() {
         (r#"object.metadata.name == "x""#, (1, 17), of_metadata),
         (r#"has(object.metadata.labels)"#, (1, 21), of_metadata),
         (r#"has(object.metadata.annotations.x)"#, (1, 21), of_metadata),
-        (r#"object.metadata["labels"]["x"] == "y""#, (1, 1), of_metadata),
-        (r#"object["metadata"]["annotations"].size() > 0"#, (1, 1), of_metadata),
+        (r#"object.metadata["labels"]["x"] == "y""#, (1, 16), of_metadata),
+        (r#"object["metadata"]["annotations"].size() > 0"#, (1, 19), of_metadata),
         (r#""x" in object["metadata"].labels"#, (1, 27), of_metadata),
     ] {
         let error = Expression::compile(text, false).unwrap_err();
@@ -60,8 +60,8 @@ fn trust_must_be_the_same_on_both_sides() {
     let (trusting, plain) =
         (Expression::compile("claims != null", true).unwrap(), Expression::compile("object != null", false).unwrap());
     let mixed = Err("the expression and its environment disagree about trustClaims".to_owned());
-    assert_eq!(trusting.holds(&Environment::new(&asked.facts(), false)), mixed);
-    assert_eq!(plain.holds(&Environment::new(&asked.facts(), true)), mixed);
+    assert_eq!(trusting.holds(&Environment::new(&asked.facts(), false), &mut Budget::default()), mixed);
+    assert_eq!(plain.holds(&Environment::new(&asked.facts(), true), &mut Budget::default()), mixed);
 }
 
 /// At admission the object is whole, in the controller it was trimmed to what policy needs.

@@ -19,7 +19,7 @@ fn errors_say_where_and_what_there_is() {
         ("'objekt' == objekt", 1, 13, r#"there is no "objekt"; there is object, namespaceObject, request, time"#),
         (".object != null", 1, 1, r#"there is no ".object"; there is object, namespaceObject, request, time"#),
         ("x", 1, 1, r#"there is no "x"; there is object, namespaceObject, request, time"#),
-        ("[1].all(x, x > 0) && x > 0", 1, 9, r#"there is no "x"; there is object, namespaceObject, request, time"#),
+        ("[1].all(x, x > 0) && x > 0", 1, 22, r#"there is no "x"; there is object, namespaceObject, request, time"#),
         ("object.status.active == 0", 1, 8, r#"there is no field "status"; there is apiVersion, kind, metadata, spec"#),
         ("object.metadata.uid == ''", 1, 17, r#"there is no field "uid"; there is namespace"#),
         ("request.user == 'alice'", 1, 9, r#"there is no field "user"; there is userInfo, namespace"#),
@@ -90,6 +90,51 @@ fn errors_say_where_and_what_there_is() {
 }
 
 #[test]
+fn an_error_points_at_the_part_that_is_wrong_and_not_at_its_namesake() {
+    for (text, line, column) in [
+        (r#"namespaceObject.metadata.name == "prod" && object.metadata.name == "x""#, 1, 60),
+        ("object.kind.matches('a') && object.kind.matches('[')", 1, 41),
+        ("matches(object.kind, 'a') && matches(object.kind, '[')", 1, 30),
+        ("[1].all(x, x > 0) && x > 0", 1, 22),
+        ("[1].all(x, x > 0) && [1].all(time, true)", 1, 30),
+        ("time.getHours() == 1 ||\n  time.getHours('x') == 1 ||\n  1 + 'a' == 2", 2, 8),
+        ("time.getHours() == 1 ||\n  true &&\n  1 + 'a' == 2", 3, 5),
+        ("time.getHours() == 1 ||\n\n  !1", 3, 4),
+        ("'é€𝄞' == 'é' && (true ? 'é' + 1 : 'x') == 'é' // 'é' + 1", 1, 29),
+        ("'é' == 'é' ||\n'é' == 'é' && objekt", 2, 15),
+        ("has(object.spec) && has(object.status)", 1, 32),
+        ("has(object.metadata.namespace) && has(object.metadata.metadata)", 1, 55),
+        ("has(object.spec.x) && object['spec'].x == object['status'].x", 1, 49),
+        ("object . spec == null && object . status == null", 1, 35),
+        ("(((object.spec.a == 1))) && ((object.status.a == 1))", 1, 38),
+        ("{'a': object.spec, 'b': objekt} == {}", 1, 25),
+        ("timestamp('2026-01-01T00:00:00Z') < timestamp('2026')", 1, 37),
+        ("true && (object.spec.a ? 1 : 2) && true", 1, 24),
+    ] {
+        let (l, c, problem) = refused(text);
+        assert_eq!((l, c), (line, column), "{text}: {problem}");
+    }
+}
+
+/// The parser gives the same numbers to the same nodes when it is asked where they stand.
+#[test]
+fn every_name_is_found_where_it_stands() {
+    for text in [
+        "object.spec.a == 1 && NAME",
+        "[1, 2].map(x, x > 1, x + 1).exists(y, y == 1 || NAME)",
+        "has(object.spec.a) ? {'a': [1]}['a'][0] == -1 : !NAME",
+        "object.kind.matches('^a?b') || size(object.kind) > 1 && (NAME)",
+        "true && true && true || [[1]].all(x, x.exists_one(y, NAME)) // NAME é",
+        "'é' + \"é\" == '''é''' || r'\\' == 'x' || NAME in [time]",
+    ] {
+        let (before, after) = text.split_once("NAME").unwrap();
+        let (line, column, problem) = refused(&format!("{before}nowhere{after}"));
+        assert!(problem.starts_with("there is no \"nowhere\""), "{text}: {problem}");
+        assert_eq!((line, column), (1, before.chars().count() + 1), "{text}");
+    }
+}
+
+#[test]
 fn what_can_be_seen_not_to_be_true_or_false_is_refused() {
     for (text, what) in [
         ("1", "an int"),
@@ -119,6 +164,104 @@ fn what_can_be_seen_not_to_be_true_or_false_is_refused() {
         ("[1].all(x, 'a')", "a macro's condition needs true or false, not a string"),
     ] {
         assert_eq!(refused(text).2, problem, "{text}");
+    }
+}
+
+#[test]
+fn what_never_goes_together_is_refused() {
+    for (text, column, problem) in [
+        ("time.getDayOfWeek() == '0'", 21, "== does not go with an int and a string, which are never the same"),
+        ("[1] != {}", 5, "!= does not go with a list and a map, which are never the same"),
+        ("time > '2026-01-01T00:00:00Z'", 6, "> does not go with a timestamp and a string"),
+        ("time < duration('1h')", 6, "< does not go with a timestamp and a duration"),
+        ("object.spec.a <= [1]", 15, "<= does not go with a list"),
+        ("null >= object.spec.a", 6, ">= does not go with null"),
+        ("'a' in 'abc'", 5, "in does not go with a string and a string; ask contains() of a string"),
+        ("object.kind in 'Job'", 13, "in does not go with a string; ask contains() of a string"),
+        ("[1] in {'a': 1}", 5, "in does not go with a list and a map"),
+        ("-true", 1, "- does not go with a bool"),
+        ("-(2u) == 1", 1, "- does not go with a uint"),
+        ("'abc'[0] == 'a'", 6, "[] does not go with a string and an int"),
+        ("[1][true] == 1", 4, "[] does not go with a list and a bool"),
+        ("{'a': 1}[null] == 1", 9, "[] does not go with a map and null"),
+        ("size(1) > 0", 6, "size() does not go with an int"),
+        ("object.kind.contains(1)", 22, "contains() does not go with an int"),
+        ("(1).matches('a')", 5, "matches() does not go with an int"),
+        ("'abc'.all(x, true)", 7, "a macro does not go with a string"),
+        ("int(null) == 1", 5, "int() does not go with null"),
+        ("string([1]) == ''", 8, "string() does not go with a list"),
+        ("bool(1)", 6, "bool() does not go with an int"),
+    ] {
+        assert_eq!(refused(text), (1, column, problem.to_owned()), "{text}");
+    }
+    for text in [
+        "1 == 1.5 && 2u > 1 && 1 in [2.5]",
+        "null == 1 || null != 'a' || object.spec.a == null",
+        "object.spec.a == '1' || object.spec.a < 'x' || object.spec.a in object.spec.b",
+        "dyn(1) == '1' || dyn('a') in dyn('abc') || -dyn(true) == 1",
+        "time > timestamp('2026-01-01T00:00:00Z') && time - time < duration('1h')",
+        "'a' < 'b' && true > false && 1 in {1: 2} && [1] == [2] && {} == {}",
+    ] {
+        assert!(Expression::compile(text, false).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn what_is_too_costly_whatever_it_is_asked_about_is_refused() {
+    let list = vec!["1"; 180].join(",");
+    let problem = |why| format!("it is too costly without any object: {why}; make it simpler");
+    let nested = format!("  [{list}].all(a, [{list}].all(b, a + b > 0))");
+    assert_eq!(refused(&nested), (1, 3, problem("it takes too many steps")));
+    assert_eq!(refused(&format!("object == null || {nested}")), (1, 1, problem("it takes too many steps")));
+    let text = "a".repeat(500);
+    let long = format!("['{text}'].map(a, {0}).map(a, {0}).map(a, {0}).map(a, {0}).size() == 1", "a+a+a+a+a+a+a+a+a+a");
+    assert_eq!(refused(&long), (1, 1, problem("it makes too long a string or list")));
+    let single =
+        format!("[{list}].all(a, a > 0) && object.spec.containers.all(c, object.spec.containers.all(d, c == d))");
+    assert!(Expression::compile(&single, false).is_ok(), "what an object may cost shows with the object");
+}
+
+#[test]
+fn a_pattern_means_what_it_means_in_re2_or_is_refused() {
+    let of = |pattern: &str| Expression::compile(&format!("object.kind.matches(r'{pattern}')"), false);
+    let literal = |what: &str| format!("{what} in a class is not taken; write \\ before what is a character");
+    for (pattern, said) in [
+        (r"[.-\w]+", literal("\"-\" before another class")),
+        (r"[a-[:digit:]]", literal("\"-\" before another class")),
+        (r"[a-\pL]", literal("\"-\" before another class")),
+        ("[a&&b]", literal("\"&&\"")),
+        ("[a--b]", literal("\"--\"")),
+        ("[--b]", literal("\"--\"")),
+        ("[a~~b]", literal("\"~~\"")),
+        ("[a[bc]d]", literal("\"[\"")),
+        ("[[:none:]]", literal("\"[\"")),
+        ("[[:alpha]]", literal("\"[\"")),
+        ("[]a]", literal("\"]\" at the beginning")),
+        ("[^]a]", literal("\"]\" at the beginning")),
+        (r"a\Bb", r"\B is not taken; only \b is a boundary of words".into()),
+        (r"\<a", r"\< is not taken; only \b is a boundary of words".into()),
+        ("[a", "error: unclosed character class".into()),
+    ] {
+        let error = of(pattern).map(|_| ()).expect_err(pattern);
+        assert_eq!(error.problem, format!("the pattern of matches() is wrong: {said}"), "{pattern}");
+    }
+    let asked = Asked::of(None);
+    for (text, pattern, expected) in [
+        ("-a.b", r"^[-.\w]+$", true),
+        ("-a.b", r"^[\w.-]+$", true),
+        ("é", r"^[^\w]$", true),
+        ("&~", r"^[&~]+$", true),
+        ("a&&b", r"^[a&b]+$", true),
+        ("[]", r"^[\[\]]+$", true),
+        ("a-b", r"^[a\-b]+$", true),
+        ("a1", r"^[[:alpha:][:^alpha:]]+$", true),
+        ("é", r"^[[:alpha:]]$", false),
+        ("٣", r"^[\d]$", false),
+        ("a b", r"\ba\b", true),
+        ("éa", r"\ba\b", true),
+    ] {
+        let text = format!("'{text}'.matches(r'{pattern}')");
+        assert_eq!(asked.holds(&text, false), Ok(expected), "{text}");
     }
 }
 

@@ -51,7 +51,7 @@ impl Asked {
 
     pub(super) fn holds(&self, text: &str, trust_claims: bool) -> Result<bool, String> {
         let expression = Expression::compile(text, trust_claims).unwrap_or_else(|e| panic!("{text}: {e}"));
-        expression.holds(&Environment::new(&self.facts(), trust_claims))
+        expression.holds(&Environment::new(&self.facts(), trust_claims), &mut Budget::default())
     }
 }
 
@@ -134,6 +134,21 @@ fn a_request_without_a_target_has_no_object() {
 }
 
 #[test]
+fn an_object_that_nobody_has_seen_fails_whatever_is_asked_of_it() {
+    let asked = Asked::of(Some(Value::Null));
+    for text in ["object == null", "object != null", "has(object.spec)", "[object].size() == 1", "object.kind != 'Job'"]
+    {
+        assert_eq!(asked.holds(text, false), Err("the Job or Pod has not been seen".into()), "{text}");
+    }
+    assert_eq!(
+        asked.holds("object == null || request.namespace == 'prod'", false),
+        Ok(true),
+        "it does not depend on it"
+    );
+    assert_eq!(asked.holds("object.kind == 'Job' && request.namespace == 'x'", false), Ok(false));
+}
+
+#[test]
 fn time_is_when_it_was_asked() {
     let asked = Asked::of(None);
     for text in [
@@ -166,7 +181,7 @@ fn the_language() {
         ("{1: 'a'}[1u] == 'a' && {true: 1}[true] == 1 && {'a': 1}.a == 1 && {'a': 1}['a'] == 1", true),
         ("{'a': 1, 'b': [2]} == {'b': [2.0], 'a': 1u} && {'a': 1} != {'a': 2} && {'a': 1} != {'b': 1}", true),
         // Values of different kinds are different, not an error.
-        ("1 == '1' || null == 0 || [] == {} || true == 1", false),
+        ("dyn(1) == '1' || null == 0 || dyn([]) == {} || dyn(true) == 1", false),
         ("null == null && [1, [2]] == [1, [2]] && [1] + [2] == [1, 2] && 'a' + 'b' == 'ab'", true),
         ("'ä€' < 'ä€z' && size('ä€') == 2 && 'äb'.size() == 2 && size([1, 2]) == 2 && {'a': 1}.size() == 1", true),
         (r#"'a"b' == "a\"b" && r'\d' == '\\d' && '''a'b''' == "a'b" && '\u00e4' == 'ä'"#, true),

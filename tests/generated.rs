@@ -76,7 +76,8 @@ fn every_field_of_the_crds_is_described() -> Result<()> {
         for version in crd["spec"]["versions"].as_array().context("versions")? {
             let schema = &version["schema"]["openAPIV3Schema"];
             ensure!(schema["description"].is_string(), "{kind} has no description");
-            for part in ["spec", "status"] {
+            let status = (kind != "ApprovalRecord").then_some("status");
+            for part in ["spec"].into_iter().chain(status) {
                 let properties = &schema["properties"][part];
                 ensure!(properties["properties"].is_object(), "{kind} has no {part}");
                 undescribed(properties, &format!("{kind}.{part}"), &mut silent);

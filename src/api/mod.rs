@@ -10,6 +10,7 @@ pub mod crd;
 pub mod names;
 pub mod policy;
 pub mod quantity;
+pub mod record;
 pub mod request;
 pub mod selector;
 pub mod status;
@@ -24,6 +25,7 @@ pub use policy::{
     Rule, SelfApproval, When,
 };
 pub use quantity::Quantity;
+pub use record::{ApprovalRecord, ApprovalRecordSpec, RecordEntry, Transition};
 pub use request::{
     ApprovalRequest, ApprovalRequestSpec, Evidence, Review, ReviewDecision, ReviewInput, TargetKind, TargetRef,
 };

@@ -73,6 +73,10 @@ pub const DEFAULT_NAMESPACE: &str = "countersign-system";
 pub const SERVICE_ACCOUNT: &str = "countersign";
 /// Secret in the operator's namespace that holds the ed25519 key which seals reviews and signs receipts.
 pub const SIGNING_KEY_SECRET: &str = "countersign-signing-key";
+/// ConfigMap in the operator's namespace: the newest checkpoint of the audit trail, under `checkpoint`.
+pub const CHECKPOINT: &str = "countersign-checkpoint";
+/// ConfigMap in the operator's namespace: every public key that signed, in base64, by its name.
+pub const PUBLIC_KEYS: &str = "countersign-public-keys";
 
 /// Username of the operator when it lives in `namespace`.
 pub fn operator_username(namespace: &str) -> String {

@@ -150,6 +150,9 @@ pub struct ApprovalRequestStatus {
     /// Resource versions of what this binding was computed from; an older view of them does not re-bind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_at: Option<BoundAt>,
+    /// When what is shown was bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_time: Option<Time>,
     /// Evaluated, Approved, Denied, Released, Expired, Cancelled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -31,13 +31,18 @@ pub fn canonical(value: &Value) -> Result<Vec<u8>, CanonicalError> {
 
 /// `sha256:` and 64 hexadecimal digits: the SHA-256 of the canonical form.
 pub fn sha256(value: &Value) -> Result<String, CanonicalError> {
+    Ok(hash_text(&canonical(value)?))
+}
+
+/// `sha256:` and 64 hexadecimal digits: the SHA-256 of these bytes.
+pub fn hash_text(bytes: &[u8]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(71);
     text.push_str("sha256:");
-    for byte in Sha256::digest(canonical(value)?) {
+    for byte in Sha256::digest(bytes) {
         let _ = write!(text, "{byte:02x}");
     }
-    Ok(text)
+    text
 }
 
 fn check_numbers(value: &Value, path: &mut String) -> Result<(), CanonicalError> {

@@ -29,7 +29,7 @@ impl Keyring {
     pub fn from_seed(seed: &[u8]) -> Result<Self, KeyError> {
         let seed: [u8; 32] = seed.try_into().map_err(|_| KeyError::Length(seed.len()))?;
         let key = SigningKey::from_bytes(&seed);
-        let id = key_id(&key.verifying_key());
+        let id = key_name(key.verifying_key().as_bytes());
         Ok(Self { key, id })
     }
 
@@ -50,8 +50,7 @@ impl Keyring {
 
     /// Whether `signature` is this key's over `message`; refuses weak keys and malleable signatures.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        Signature::from_slice(signature)
-            .is_ok_and(|signature| self.key.verifying_key().verify_strict(message, &signature).is_ok())
+        verify_with(&self.key.verifying_key(), message, signature)
     }
 
     /// `<key id>.<signature>`, the signature in unpadded URL-safe base64.
@@ -68,6 +67,17 @@ impl Keyring {
     }
 }
 
-fn key_id(key: &VerifyingKey) -> String {
-    Sha256::digest(key.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+/// Whether `signature` is that of the key whose public half is given, over `message`; refuses weak keys and malleable
+/// signatures.
+pub fn verify(public: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    VerifyingKey::from_bytes(public).is_ok_and(|key| verify_with(&key, message, signature))
+}
+
+fn verify_with(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
+    Signature::from_slice(signature).is_ok_and(|signature| key.verify_strict(message, &signature).is_ok())
+}
+
+/// Name of a public key: the first 16 hexadecimal digits of its SHA-256.
+pub fn key_name(public: &[u8; 32]) -> String {
+    Sha256::digest(public).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,10 +13,10 @@ mod snapshot;
 mod unheld;
 mod work;
 
-pub use canonical::{CanonicalError, canonical, sha256};
+pub use canonical::{CanonicalError, canonical, hash_text, sha256};
 pub use digest::{BoundJob, DIGEST_FORMAT, Shown, ask, digest};
 pub use inputs::{InputFacts, InputRef, InputState, MAX_INPUTS, bound, references};
-pub use key::{KeyError, Keyring};
+pub use key::{KeyError, Keyring, key_name, verify};
 pub use receipt::{Pass, Receipt, ReceiptJob, ReceiptRequest};
 pub use seal::{UNUSABLE_SEAL, seal, verify_seal};
 pub use snapshot::Snapshot;

@@ -81,6 +81,7 @@ impl Next {
                 }
                 status.revision = revision;
                 status.bound_at = Some(bound_at(o));
+                status.bound_time = Some(Time(whole_second(o.now)));
                 let (reason, text) = match was_bound || revision > 1 {
                     true => ("Rebound", format!("{difference}; what was approved before is void")),
                     false => ("Bound", "evaluated and bound".into()),

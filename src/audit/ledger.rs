@@ -1,0 +1,165 @@
+//! What is recorded, what waits to be recorded, and the record to write next. No I/O: tests drive it directly.
+
+use crate::api::{ApprovalRecordSpec, RecordEntry, Transition};
+use crate::audit::verify::{self, Fault, Keys, Read};
+use crate::audit::{Checkpoint, Head, chain, checkpoint};
+use crate::binding::{CanonicalError, Keyring, canonical, hash_text};
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+/// Entries of one record: what is written at once.
+const MOST_ENTRIES: usize = 128;
+/// Bytes of one record, beyond which no further entry joins it. One entry alone is far below what etcd takes.
+const MOST_BYTES: usize = 256 * 1024;
+/// Entries that may wait to be recorded. Beyond that nothing is released.
+pub const MOST_WAITING: usize = 1000;
+
+/// The state of the trail, as one operator sees it.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    head: Head,
+    /// Hash of the first record, which names the trail.
+    first: Option<String>,
+    /// Whether everything that is stored was read.
+    read: bool,
+    /// Whether it was found not whole: nothing is built upon it.
+    broken: bool,
+    /// Who signed the last record.
+    signer: Option<String>,
+    /// What is recorded, by uid: revision and transition.
+    recorded: HashMap<String, Vec<(i64, Transition)>>,
+    waiting: VecDeque<RecordEntry>,
+    waiting_keys: HashSet<String>,
+}
+
+impl Ledger {
+    /// How far the chain has come.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Everything that is stored was read: from now on records can be written.
+    pub fn set_read(&mut self) {
+        self.read = true;
+    }
+
+    /// Whether everything that is stored was read.
+    pub fn is_read(&self) -> bool {
+        self.read
+    }
+
+    /// The trail was found not whole, or cannot be gone on with.
+    pub fn set_broken(&mut self) {
+        self.broken = true;
+    }
+
+    /// Whether the trail was found not whole.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Takes in the stored record, by its `spec`: the next one of the chain, signed by one of these keys. What it records
+    /// waits no longer. Returns the uids that it is about.
+    pub fn learn(&mut self, spec: &Value, keys: &Keys) -> Result<BTreeSet<String>, Fault> {
+        let Read { record, signed } = verify::read(spec)?;
+        verify::signature(&record, &signed, keys)?;
+        verify::follows(&record, &self.head, &HashSet::new())?;
+        let hash = hash_text(&signed);
+        self.first.get_or_insert_with(|| hash.clone());
+        self.head = Head { length: record.last, hash };
+        self.signer = Some(record.key_id);
+        let mut uids = BTreeSet::new();
+        let mut written = HashSet::new();
+        for entry in record.entries {
+            if let Some((uid, place)) = split(&entry.key) {
+                self.recorded.entry(uid.into()).or_default().push(place);
+                uids.insert(uid.into());
+            }
+            if self.waiting_keys.remove(&entry.key) {
+                written.insert(entry.key);
+            }
+        }
+        if !written.is_empty() {
+            self.waiting.retain(|entry| !written.contains(&entry.key));
+        }
+        Ok(uids)
+    }
+
+    /// The name of the key that signed the last record.
+    pub fn signer(&self) -> Option<&str> {
+        self.signer.as_deref()
+    }
+
+    /// Whether there is an entry of that key.
+    pub fn is_recorded(&self, key: &str) -> bool {
+        split(key).is_some_and(|(uid, place)| self.recorded.get(uid).is_some_and(|places| places.contains(&place)))
+    }
+
+    /// Whether an entry of that key is recorded, or waits to be.
+    pub fn knows(&self, key: &str) -> bool {
+        self.waiting_keys.contains(key) || self.is_recorded(key)
+    }
+
+    /// Takes an entry to be recorded, unless there is one of its key. Returns whether it was taken.
+    pub fn offer(&mut self, entry: RecordEntry) -> bool {
+        if self.is_recorded(&entry.key) || !self.waiting_keys.insert(entry.key.clone()) {
+            return false;
+        }
+        self.waiting.push_back(entry);
+        true
+    }
+
+    /// Nothing will be asked about that uid any more.
+    pub fn forget(&mut self, uid: &str) {
+        self.recorded.remove(uid);
+    }
+
+    /// Keeps what is known of these uids, and forgets the rest: what the trail tells of requests that are gone.
+    pub fn keep(&mut self, known: impl Fn(&str) -> bool) {
+        self.recorded.retain(|uid, _| known(uid));
+    }
+
+    /// How many entries wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether so much waits to be recorded that nothing more may be released.
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() > MOST_WAITING
+    }
+
+    /// The record to write next; none where nothing waits, or where the trail has not been read yet.
+    pub fn next(&self, key: &Keyring) -> Result<Option<ApprovalRecordSpec>, CanonicalError> {
+        if !self.read || self.broken || self.waiting.is_empty() {
+            return Ok(None);
+        }
+        let mut bytes = 0;
+        let mut batch = vec![];
+        for entry in self.waiting.iter().take(MOST_ENTRIES) {
+            bytes += canonical(&serde_json::to_value(entry)?)?.len();
+            if bytes > MOST_BYTES && !batch.is_empty() {
+                break;
+            }
+            batch.push(entry.clone());
+        }
+        chain::seal(&self.head, batch, key).map(Some)
+    }
+
+    /// A statement of how far the trail has come; none while it is empty.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let first = self.first.as_ref()?;
+        Some(Checkpoint { origin: checkpoint::origin(first), head: self.head.clone() })
+    }
+}
+
+/// A key as uid, revision and transition.
+fn split(key: &str) -> Option<(&str, (i64, Transition))> {
+    let mut parts = key.splitn(3, '/');
+    let (uid, revision, transition) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+    Some((uid, (revision, Transition::parse(transition)?)))
+}
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

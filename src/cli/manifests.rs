@@ -15,6 +15,7 @@ const GUARDS: &[&str] = &[
     include_str!("../../deploy/admission/status.yaml"),
     include_str!("../../deploy/admission/requests.yaml"),
     include_str!("../../deploy/admission/policies.yaml"),
+    include_str!("../../deploy/admission/records.yaml"),
     include_str!("../../deploy/admission/namespaces.yaml"),
     include_str!("../../deploy/admission/jobs.yaml"),
     include_str!("../../deploy/admission/cronjobs.yaml"),

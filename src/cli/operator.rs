@@ -63,6 +63,15 @@ pub struct Args {
     #[arg(long, env = "COUNTERSIGN_READ_SECRETS", value_enum, default_value = "none", value_name = "HOW")]
     read_secrets: ReadSecrets,
 
+    /// Where checkpoints of the audit trail go beside their ConfigMap: a file that they are appended to, or `-` for standard
+    /// output. Keep them where the cluster's administrators cannot change them.
+    #[arg(long, env = "COUNTERSIGN_CHECKPOINTS", value_name = "FILE")]
+    checkpoints: Option<PathBuf>,
+
+    /// Go on with an audit trail that another key signed, and say so in it. For once, after the signing key was lost.
+    #[arg(long)]
+    reanchor_audit: bool,
+
     /// Write logs as JSON, one object a line.
     #[arg(long, env = "COUNTERSIGN_LOG_JSON")]
     log_json: bool,
@@ -134,6 +143,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         index,
         key,
         secrets: args.read_secrets,
+        checkpoints: sink(args.checkpoints),
+        reanchor: args.reanchor_audit,
         hooks: Arc::new(Alarm { integrity, metrics }),
     };
     tasks.spawn(controller::run(settings, move || {
@@ -152,6 +163,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         },
     }
     Ok(())
+}
+
+fn sink(checkpoints: Option<PathBuf>) -> controller::Sink {
+    match checkpoints {
+        None => controller::Sink::None,
+        Some(path) if path == std::path::Path::new("-") => controller::Sink::Stdout,
+        Some(path) => controller::Sink::File(path),
+    }
 }
 
 /// What the cluster can do, as far as its version tells.
@@ -185,6 +204,11 @@ struct Alarm {
 impl controller::Hooks for Alarm {
     fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str) {
         self.integrity.report_foreign_start(kind.as_str(), namespace, name);
+    }
+
+    fn trail(&self, intact: bool, waiting: usize) {
+        self.metrics.audit_trail_intact.set(i64::from(intact));
+        self.metrics.audit_entries_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     fn warned(&self, reason: &str) {

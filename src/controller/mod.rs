@@ -10,6 +10,7 @@ mod index;
 mod keys;
 mod queue;
 mod reconcile;
+mod recorder;
 mod settings;
 pub(crate) mod watch;
 
@@ -18,4 +19,5 @@ pub use error::{Class, Error};
 pub use index::{HeldObservation, Index, Key, Observation};
 pub use keys::load_or_create;
 pub use reconcile::{Controller, run};
+pub use recorder::Sink;
 pub use settings::{Hooks, ReadSecrets, Settings};

@@ -7,6 +7,7 @@ use crate::controller::error::{Class, Error};
 use crate::controller::events::{Teller, teller};
 use crate::controller::index::{Index, Key, Kind, name_of};
 use crate::controller::queue::{Queue, Timers, run_timers};
+use crate::controller::recorder::Recorder;
 use crate::controller::settings::{Hooks, ReadSecrets, Settings};
 use crate::controller::watch::{Change, Pulse, Scope, follow};
 use crate::lifecycle::{Gate, Note, Plan, Step, plan, plan_gate, plan_policy, version};
@@ -53,7 +54,19 @@ struct Trouble {
 /// Runs the controller until one of its tasks ends, which is an error: a process that goes on without one would look alive
 /// and do nothing. Calls `ready` once everything is known.
 pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> String {
-    let Settings { client, namespace, instance, index, key, secrets, hooks } = settings;
+    let Settings { client, namespace, instance, index, key, secrets, checkpoints, reanchor, hooks } = settings;
+    let recorder = Arc::new(Recorder::new(
+        &client,
+        &namespace,
+        index.clone(),
+        key.clone(),
+        (checkpoints, reanchor),
+        hooks.clone(),
+    ));
+    // What is recorded already is known before the first request is.
+    if let Err(error) = recorder.read(Timestamp::now()).await {
+        return error.to_string();
+    }
     let (queue, timers) = Queue::new();
     let (teller, telling) = teller(client.clone(), instance);
     let controller = Arc::new(Controller {
@@ -73,6 +86,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         telling.await;
         "telling Events"
     });
+    spawn_recorder(&mut tasks, &controller, recorder);
     spawn_watches(&mut tasks, &controller, &client);
     spawn_timers(&mut tasks, &controller, timers);
     // Decisions rest on everything, so none is made before everything is known.
@@ -81,6 +95,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         permits = controller.listed.acquire_many(all_listed) => drop(permits),
         ended = tasks.join_next() => return describe(ended),
     }
+    controller.index.forget_the_gone();
     controller.index.set_complete();
     ready();
     for _ in 0..WORKERS {
@@ -96,6 +111,18 @@ fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> Stri
         Some(Err(error)) => error.to_string(),
         None => "no task is left".into(),
     }
+}
+
+fn spawn_recorder(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, recorder: Arc<Recorder>) {
+    let (controller, writing) = (controller.clone(), recorder.clone());
+    tasks.spawn(async move {
+        writing.run(|keys| controller.enqueue(keys)).await;
+        "writing the audit trail"
+    });
+    tasks.spawn(async move {
+        error!("{}", recorder.run_checkpoints().await);
+        "writing checkpoints"
+    });
 }
 
 fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, client: &Client) {

@@ -4,6 +4,7 @@ use crate::api::{InputKind, TargetKind};
 use crate::binding::Keyring;
 use crate::controller::Index;
 use crate::controller::index::Kind;
+use crate::controller::recorder::Sink;
 use crate::risk::RbacKind;
 use kube::Client;
 use std::sync::Arc;
@@ -49,6 +50,10 @@ pub struct Settings {
     pub key: Arc<Keyring>,
     /// How much to read of Secrets.
     pub secrets: ReadSecrets,
+    /// Where checkpoints of the audit trail go beside the cluster.
+    pub checkpoints: Sink,
+    /// Whether to go on with an audit trail that another key signed.
+    pub reanchor: bool,
     /// Told what concerns more than one request.
     pub hooks: Arc<dyn Hooks>,
 }
@@ -57,6 +62,8 @@ pub struct Settings {
 pub trait Hooks: Send + Sync {
     /// Somebody started a held Job or Pod past the gate.
     fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str);
+    /// How the audit trail is: whether it can be gone on with, and how many entries wait to be written.
+    fn trail(&self, intact: bool, waiting: usize);
     /// A Job in a namespace that only warns would have been held or denied, for that reason.
     fn warned(&self, reason: &str);
 }

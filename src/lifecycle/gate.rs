@@ -46,6 +46,8 @@ pub struct Held<'a> {
     pub waiting: usize,
     /// Whether every watch has spoken lately. Nothing is started on old news.
     pub fresh: bool,
+    /// Why nothing may be released for the audit trail's sake, if so.
+    pub unrecorded: Option<&'a str>,
     /// Why the API server refused to start it last time, if it did.
     pub refused: Option<&'a str>,
     /// Signs receipts, and makes names that nobody can take first.
@@ -128,7 +130,7 @@ fn hold(o: &Held<'_>) -> Plan {
         return Plan { steps: vec![delete(target)], next: None, note: Some(warning("TooManyWaiting", text)) };
     }
     if allowed(o, &outcome) {
-        if !o.fresh {
+        if !o.fresh || o.unrecorded.is_some() {
             return Plan::until(o.now + SignedDuration::from_secs(1));
         }
         // A write now would cross the Job controller's first one, fail, and be made again.

@@ -40,6 +40,10 @@ pub struct Observed<'a> {
     pub namespace: Option<&'a NamespaceFacts>,
     /// Whether every watch has spoken lately. Nothing is released on old news.
     pub fresh: bool,
+    /// Whether everything that there is to record of the request, as it is stored, is recorded.
+    pub recorded: bool,
+    /// Why nothing may be released for the audit trail's sake, if so.
+    pub unrecorded: Option<&'a str>,
     /// Why the API server refused the release last time, if it did.
     pub refused: Option<&'a str>,
     /// Signs receipts.
@@ -161,7 +165,8 @@ impl Plan {
 pub fn plan(o: &Observed<'_>) -> Plan {
     let request = o.request;
     if request.status.state.is_final() {
-        let remove = request.deleting && request.finalizer.is_some();
+        // What is deleted stays until its records are written.
+        let remove = request.deleting && request.finalizer.is_some() && o.recorded;
         return Plan { steps: if remove { vec![Step::RemoveFinalizer] } else { vec![] }, ..Plan::idle() };
     }
     // The Job is the point of no return: what stands on it has happened, whatever else is known.
@@ -172,10 +177,26 @@ pub fn plan(o: &Observed<'_>) -> Plan {
         return end::overridden(o, by);
     }
     let natural = decide(o);
+    if !o.recorded && overwrites(o, &natural) {
+        // The record is on its way, and this request is looked at again when it is written.
+        return Plan::idle();
+    }
     match own_close(o) {
         Some(state) if natural.writes_state() != Some(state) => end::closed_before(o, state),
         _ => natural,
     }
+}
+
+/// Whether a plan writes over what only the stored status tells: what was bound before, or that it was approved.
+fn overwrites(o: &Observed<'_>, plan: &Plan) -> bool {
+    let stored = &o.request.status;
+    plan.steps.iter().any(|step| match step {
+        Step::WriteStatus(next) => {
+            let bound_anew = stored.revision > 0 && next.revision != stored.revision;
+            bound_anew || (stored.state == State::Approved && next.state == State::Pending)
+        }
+        _ => false,
+    })
 }
 
 /// The receipt on the target, if it speaks of this request.

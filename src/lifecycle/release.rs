@@ -9,6 +9,9 @@ use crate::policy::{JoinedWindow, Window, opening, release_by};
 use crate::review::{Tally, covers};
 use jiff::{SignedDuration, Timestamp};
 
+/// How long a release waits for the audit trail before it is looked at again.
+const UNRECORDED: SignedDuration = SignedDuration::from_secs(5);
+
 /// The delay and the freeze windows of one request.
 pub(super) struct Schedule<'a> {
     /// Nothing is released before.
@@ -118,6 +121,13 @@ pub(super) fn release_or_expire(
             plan.next = open.into_iter().chain(expires).min();
             return plan;
         }
+    }
+    if let Some(why) = o.unrecorded {
+        let text = format!("{}; the release waits: {why}", granted(grant));
+        let mut plan =
+            next.approved(o, evaluation, tally, status::Wait { until: None, release_by, refused: true, text });
+        plan.next = Some(o.now + UNRECORDED);
+        return plan;
     }
     if let Some(refused) = o.refused {
         let release = end::release(o, evaluation, tally, Some(&digest));

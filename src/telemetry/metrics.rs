@@ -54,6 +54,10 @@ pub struct Metrics {
     pub gate_broken: Counter,
     /// Jobs that somebody other than the operator started.
     pub foreign_unsuspends: Counter,
+    /// 1 while the audit trail can be gone on with; 0 where it is not whole, and until it was read.
+    pub audit_trail_intact: Gauge,
+    /// Entries of the audit trail that could not be written yet.
+    pub audit_entries_waiting: Gauge,
     warned_jobs: Family<WarnedLabels, Counter>,
     registry: Arc<Registry>,
 }
@@ -67,6 +71,8 @@ impl Metrics {
             gate_findings: Gauge::default(),
             gate_broken: Counter::default(),
             foreign_unsuspends: Counter::default(),
+            audit_trail_intact: Gauge::default(),
+            audit_entries_waiting: Gauge::default(),
             warned_jobs: Family::default(),
             registry: Arc::default(),
         };
@@ -82,6 +88,10 @@ impl Metrics {
         registry.register("gate_broken", broken, metrics.gate_broken.clone());
         let foreign = "Jobs started by somebody other than the operator, overrides aside";
         registry.register("foreign_unsuspends", foreign, metrics.foreign_unsuspends.clone());
+        let intact = "1 while the audit trail can be gone on with, 0 where it is not whole, or not read yet";
+        registry.register("audit_trail_intact", intact, metrics.audit_trail_intact.clone());
+        let waiting = "Entries of the audit trail that could not be written yet";
+        registry.register("audit_entries_waiting", waiting, metrics.audit_entries_waiting.clone());
         let warned = "Jobs that a gate which only warns let through, by what would have become of them";
         registry.register("warned_jobs", warned, metrics.warned_jobs.clone());
         Self { registry: Arc::new(registry), ..metrics }
@@ -116,6 +126,8 @@ mod tests {
         let before = metrics.render().unwrap();
         for line in [
             "countersign_gate_intact 0",
+            "countersign_audit_trail_intact 0",
+            "countersign_audit_entries_waiting 0",
             "countersign_gate_findings 0",
             "countersign_gate_broken_total 0",
             "countersign_foreign_unsuspends_total 0",

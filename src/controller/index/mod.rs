@@ -5,6 +5,7 @@
 mod observe;
 mod state;
 mod surroundings;
+mod trail;
 
 use crate::api::{InputKind, TargetKind, names};
 use crate::binding::{InputFacts, Keyring, sha256};
@@ -18,6 +19,7 @@ use state::{At, Request, State, target_of};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::Notify;
 
 /// Namespace and name.
 type Name = (String, String);
@@ -56,6 +58,8 @@ pub struct Index {
     cluster: Cluster,
     /// Whether every watch has listed everything once.
     complete: AtomicBool,
+    /// Told when something waits to be recorded.
+    to_record: Notify,
     state: RwLock<State>,
 }
 
@@ -63,7 +67,15 @@ impl Index {
     /// An empty index; seals and receipts are checked with `key`, the operator lives in `home`, and `secrets` says whether
     /// it may read Secrets.
     pub fn new(key: Arc<Keyring>, home: String, secrets: bool, cluster: Cluster) -> Self {
-        Self { key, home, secrets, cluster, complete: AtomicBool::new(false), state: RwLock::default() }
+        Self {
+            key,
+            home,
+            secrets,
+            cluster,
+            complete: AtomicBool::new(false),
+            to_record: Notify::new(),
+            state: RwLock::default(),
+        }
     }
 
     /// Every watch has listed everything once.
@@ -89,24 +101,27 @@ impl Index {
     /// A request arrived. Returns what to look at.
     pub fn set_request(&self, object: &DynamicObject) -> Vec<Key> {
         let name = name_of(object);
-        let facts = RequestFacts::read(object, &self.key).map(|mut facts| {
-            if facts.status.state.is_final() && !facts.deleting {
-                facts.forget_details();
-            }
-            Arc::new(facts)
-        });
+        let facts = RequestFacts::read(object, &self.key);
         let mut state = self.write();
         if state.request_version(&name) >= Some(version(&object.metadata)) {
             return vec![];
         }
         // A list may bring another request of that name where the deletion in between went unseen.
         state.forget_target(&name);
+        state.remove_other(&name, object.metadata.uid.as_deref().unwrap_or_default());
         let mut keys = BTreeSet::new();
         match facts {
-            Ok(facts) => {
+            Ok(mut facts) => {
+                if state.record(&facts, object) {
+                    self.to_record.notify_one();
+                }
                 let finished = facts.status.state.is_final() && !facts.deleting;
+                if finished && state.is_recorded(&facts) {
+                    facts.forget_details();
+                }
                 let at = target_of(&facts);
-                state.requests.insert(name.clone(), Request::Read(facts));
+                state.by_uid.insert(facts.uid.clone(), name.clone());
+                state.requests.insert(name.clone(), Request::Read(Arc::new(facts)));
                 if let Some(at) = at {
                     state.by_target.entry(at.clone()).or_default().insert(name.1.clone());
                     keys.extend(state.waiting_for(&at));
@@ -141,7 +156,7 @@ impl Index {
     pub fn remove_request(&self, namespace: &str, name: &str) -> Vec<Key> {
         let mut state = self.write();
         let at = state.forget_target(&(namespace.into(), name.into()));
-        state.requests.remove(&(namespace.into(), name.into()));
+        state.remove_request(&(namespace.into(), name.into()));
         at.map(|at| state.waiting_for(&at)).unwrap_or_default()
     }
 
@@ -155,6 +170,9 @@ impl Index {
         let facts = Arc::new(TargetFacts::read(kind, object, &self.key, before.as_deref()));
         let mut state = self.write();
         state.targets_at(kind, facts.version);
+        if state.record_target(kind, &facts) {
+            self.to_record.notify_one();
+        }
         let gate = state.gate(&at.0);
         if gate == Gate::Enforce && started_by_others(before.as_deref(), &facts) {
             state.foreign_starts.push(facts.clone());

@@ -27,6 +27,8 @@ pub struct Observation {
     surroundings: Surroundings,
     cluster: Cluster,
     namespace: Option<Arc<NamespaceFacts>>,
+    recorded: bool,
+    unrecorded: Option<String>,
 }
 
 /// What becomes of a Job or Pod in a gated namespace is decided from this.
@@ -41,6 +43,7 @@ pub struct HeldObservation {
     cluster: Cluster,
     waiting: usize,
     policies: Arc<PolicySet>,
+    unrecorded: Option<String>,
 }
 
 impl Observation {
@@ -75,6 +78,8 @@ impl Observation {
             cluster: self.cluster,
             namespace: self.namespace.as_deref(),
             fresh,
+            recorded: self.recorded,
+            unrecorded: self.unrecorded.as_deref(),
             refused,
             key,
             now,
@@ -94,6 +99,7 @@ impl HeldObservation {
             surroundings: &self.surroundings,
             cluster: self.cluster,
             waiting: self.waiting,
+            unrecorded: self.unrecorded.as_deref(),
             fresh,
             refused,
             key,
@@ -128,6 +134,8 @@ impl Index {
             cluster: self.cluster,
             target,
             namespace: facts,
+            recorded: state.is_recorded(request),
+            unrecorded: state.unrecorded(),
         })
     }
 
@@ -144,6 +152,7 @@ impl Index {
             waiting: state.waiting_before(&target),
             namespace: state.namespaces.get(namespace)?.clone(),
             policies: state.policy_set.clone(),
+            unrecorded: state.unrecorded(),
             target,
         })
     }

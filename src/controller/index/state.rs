@@ -1,6 +1,7 @@
 //! The tables of the index, and how they hang together.
 
 use crate::api::{InputKind, TargetKind};
+use crate::audit::Ledger;
 use crate::binding::{InputFacts, InputRef, InputState};
 use crate::controller::index::{Key, Name};
 use crate::lifecycle::{BrokenRequest, Contender, Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts};
@@ -25,6 +26,10 @@ pub(super) enum Request {
 #[derive(Default)]
 pub(super) struct State {
     pub requests: HashMap<Name, Request>,
+    /// Names of requests by their uid.
+    pub by_uid: HashMap<String, Name>,
+    /// The audit trail.
+    pub ledger: Ledger,
     /// Requests by what they target.
     pub by_target: HashMap<At, BTreeSet<String>>,
     pub targets: HashMap<At, Arc<TargetFacts>>,
@@ -87,6 +92,21 @@ impl State {
             }
         }
         Some(at)
+    }
+
+    /// Forgets a request.
+    pub fn remove_request(&mut self, name: &Name) {
+        if let Some(Request::Read(facts)) = self.requests.remove(name) {
+            self.by_uid.remove(&facts.uid);
+            self.ledger.forget(&facts.uid);
+        }
+    }
+
+    /// Forgets a request of that name that is not the one of that uid.
+    pub fn remove_other(&mut self, name: &Name, uid: &str) {
+        if matches!(self.requests.get(name), Some(Request::Read(facts)) if facts.uid != uid) {
+            self.remove_request(name);
+        }
     }
 
     fn targeting<'a>(&'a self, at: &'a At) -> impl Iterator<Item = &'a Arc<RequestFacts>> {
@@ -191,7 +211,9 @@ impl State {
     pub fn remove_target(&mut self, at: &At) {
         self.forget_cron_job(at);
         self.forget_reads(at);
-        self.targets.remove(at);
+        if let Some(facts) = self.targets.remove(at) {
+            self.ledger.forget(&facts.uid);
+        }
     }
 
     fn forget_cron_job(&mut self, at: &At) {

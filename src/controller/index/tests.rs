@@ -227,3 +227,79 @@ fn a_network_policy_concerns_what_is_held_in_its_namespace() {
     let observed = observation.observed(&index.key, true, None, jiff::Timestamp::UNIX_EPOCH);
     assert_eq!((observed.surroundings.version, observed.inputs_version), (9, 9), "a view never gets older");
 }
+
+mod trail {
+    use super::*;
+    use crate::audit::{Keys, by_name};
+
+    fn keys() -> Keys {
+        by_name(&[Keyring::from_seed(&[7; 32]).unwrap().public()])
+    }
+
+    /// Writes what waits. Returns the transitions, and what to look at.
+    fn write(index: &Index) -> (Vec<String>, Vec<Key>) {
+        let Some(record) = index.next_record().unwrap() else { return (vec![], vec![]) };
+        let told = record.entries.iter().map(|e| e.transition.as_str().to_string()).collect();
+        let looked_at = index.learn_record(&serde_json::to_value(record).unwrap(), &keys()).unwrap();
+        (told, looked_at)
+    }
+
+    fn released(version: i64) -> DynamicObject {
+        let mut request = request(version, "u", "job", "Released");
+        request.data["status"]["conditions"] = json!([{"type": "Released", "status": "True", "reason": "Approved",
+            "message": "", "lastTransitionTime": "2026-01-01T00:01:00Z"}]);
+        request
+    }
+
+    #[test]
+    fn what_arrives_is_recorded_once_and_kept_in_full_until_then() {
+        let index = index();
+        index.set_trail_read();
+        index.set_request(&request(1, "u", "job", "Pending"));
+        assert_eq!(write(&index), (vec!["Requested".into()], run()), "what waited for its record is looked at");
+        index.set_request(&released(2));
+        let reason = || index.observe("a", "run").unwrap().request.spec.reason.clone();
+        assert_eq!(reason(), "why", "its record is not written yet");
+        assert_eq!(write(&index), (vec!["Released".into()], vec![]));
+        assert_eq!(reason(), "", "details of what is finished and recorded are forgotten");
+        index.set_request(&released(3));
+        assert_eq!((index.unrecorded(), reason()), (0, String::new()), "seen again, it tells nothing new");
+        // Once deletion is asked for, it is let go only because everything is recorded.
+        let mut deleting = released(4);
+        deleting.metadata.deletion_timestamp = deleting.metadata.creation_timestamp.clone();
+        index.set_request(&deleting);
+        let observation = index.observe("a", "run").unwrap();
+        let key = Keyring::from_seed(&[7; 32]).unwrap();
+        assert!(observation.observed(&key, true, None, jiff::Timestamp::now()).recorded);
+    }
+
+    /// After a restart: what the trail tells already is not told again, whatever order things arrive in.
+    #[test]
+    fn after_a_restart_only_what_is_missing_is_recorded() {
+        let before = index();
+        before.set_trail_read();
+        before.set_request(&request(1, "u", "job", "Pending"));
+        let record = serde_json::to_value(before.next_record().unwrap().unwrap()).unwrap();
+        let index = index();
+        index.learn_record(&record, &keys()).unwrap();
+        index.set_trail_read();
+        index.set_request(&released(2));
+        assert_eq!(write(&index).0, ["Released"]);
+        index.forget_the_gone();
+        index.set_request(&released(3));
+        assert_eq!(index.unrecorded(), 0, "what is known of those that are there is kept");
+    }
+
+    #[test]
+    fn a_trail_that_is_not_whole_is_not_gone_on_with() {
+        let index = index();
+        index.set_trail_read();
+        index.set_trail_broken();
+        index.set_request(&request(1, "u", "job", "Pending"));
+        assert!(index.next_record().unwrap().is_none() && index.unrecorded() == 1);
+        let observation = index.observe("a", "run").unwrap();
+        let key = Keyring::from_seed(&[7; 32]).unwrap();
+        let observed = observation.observed(&key, true, None, jiff::Timestamp::now());
+        assert!(observed.unrecorded.is_some_and(|why| why.contains("cannot be gone on with")) && !observed.recorded);
+    }
+}

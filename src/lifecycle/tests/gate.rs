@@ -38,6 +38,7 @@ impl World {
             cluster: self.cluster,
             waiting: self.waiting,
             fresh: self.fresh,
+            unrecorded: self.unrecorded,
             refused: self.refused.as_deref(),
             key: &key,
             now: self.now,

@@ -10,6 +10,7 @@ mod receipts;
 mod scenarios;
 mod targets;
 mod time;
+mod trail;
 
 use super::*;
 use crate::api::{ApprovalRequestStatus, State, TargetKind, condition};
@@ -40,6 +41,8 @@ struct World {
     version: i64,
     now: Timestamp,
     fresh: bool,
+    recorded: bool,
+    unrecorded: Option<&'static str>,
     gate: Gate,
     waiting: usize,
     refused: Option<String>,
@@ -80,6 +83,8 @@ impl World {
             version: 10,
             now: at(1),
             fresh: true,
+            recorded: true,
+            unrecorded: None,
             gate: Gate::Off,
             waiting: 0,
             refused: None,
@@ -124,6 +129,8 @@ impl World {
             cluster: self.cluster,
             namespace: Some(&namespace),
             fresh: self.fresh,
+            recorded: self.recorded,
+            unrecorded: self.unrecorded,
             refused: self.refused.as_deref(),
             key: &key,
             now: self.now,

@@ -1,0 +1,286 @@
+//! Writes the audit trail: records are created, named by their first number, and never changed. Two operators that want to
+//! write the same number meet at the name, and the second reads what the first wrote.
+
+use crate::api::{ApprovalRecord, names};
+use crate::audit::{Fault, Keys, by_name, object_name};
+use crate::binding::Keyring;
+use crate::controller::error::{Class, Error, call};
+use crate::controller::index::{Index, Key};
+use crate::controller::settings::Hooks;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Client;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tracing::{error, info, warn};
+
+/// How long entries are collected before they are written together.
+const BATCH: Duration = Duration::from_millis(250);
+/// Least time between two checkpoints.
+const CHECKPOINTS: Duration = Duration::from_secs(5);
+/// Records that are read at a time.
+const PAGE: u32 = 100;
+/// Waits after a failure, from the first to the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// Who writes the ConfigMaps, in the words of server-side apply.
+const MANAGER: &str = "countersign-audit";
+
+/// Where checkpoints go beside the ConfigMap.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Sink {
+    /// Nowhere.
+    #[default]
+    None,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file.
+    File(PathBuf),
+}
+
+/// Why the trail cannot be gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The API server did not give the records.
+    #[error(transparent)]
+    Api(#[from] Error),
+    /// The trail is not whole.
+    #[error("the audit trail is not whole: {0}; see docs/audit.md")]
+    Fault(#[from] Fault),
+    /// The last record is signed by another key.
+    #[error(
+        "the audit trail was signed by key {last}, and the key is {now} now: if the old one is lost, start once with \
+         --reanchor-audit, which says so in the trail; see docs/audit.md"
+    )]
+    OtherKey {
+        /// Who signed the last record.
+        last: String,
+        /// The key there is.
+        now: String,
+    },
+}
+
+/// Reads and writes the trail in the operator's namespace.
+pub(super) struct Recorder {
+    records: Api<DynamicObject>,
+    config_maps: Api<ConfigMap>,
+    index: Arc<Index>,
+    keys: Keys,
+    key: Arc<Keyring>,
+    sink: Sink,
+    /// Whether to go on under our key where another signed the trail.
+    reanchor: bool,
+    hooks: Arc<dyn Hooks>,
+}
+
+impl Recorder {
+    /// A recorder for the operator in `namespace`.
+    pub(super) fn new(
+        client: &Client,
+        namespace: &str,
+        index: Arc<Index>,
+        key: Arc<Keyring>,
+        (sink, reanchor): (Sink, bool),
+        hooks: Arc<dyn Hooks>,
+    ) -> Self {
+        let resource = ApiResource::erase::<ApprovalRecord>(&());
+        Self {
+            records: Api::namespaced_with(client.clone(), namespace, &resource),
+            config_maps: Api::namespaced(client.clone(), namespace),
+            index,
+            keys: by_name(&[key.public()]),
+            key,
+            sink,
+            reanchor,
+            hooks,
+        }
+    }
+
+    /// Reads the whole trail, once, before anything is decided. A trail that cannot be gone on with keeps everything from
+    /// being released, and nothing else.
+    pub(super) async fn read(&self, now: Timestamp) -> Result<(), Error> {
+        match self.read_all(now).await {
+            Ok(()) => info!(entries = self.index.next_sequence() - 1, "the audit trail was read"),
+            Err(Broken::Api(error)) => return Err(error),
+            Err(broken) => self.give_up(&broken),
+        }
+        self.index.set_trail_read();
+        self.tell();
+        Ok(())
+    }
+
+    fn tell(&self) {
+        self.hooks.trail(!self.index.is_trail_broken(), self.index.unrecorded());
+    }
+
+    fn give_up(&self, broken: &Broken) {
+        error!(%broken, "nothing is released any more");
+        self.index.set_trail_broken();
+        self.tell();
+    }
+
+    async fn read_all(&self, now: Timestamp) -> Result<(), Broken> {
+        let published = self.published().await?;
+        let keys = by_name(&published.into_iter().chain([self.key.public()]).collect::<Vec<_>>());
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let list = call("read the audit trail", self.records.list(&page)).await?;
+            for record in &list.items {
+                self.index.learn_record(spec(record), &keys)?;
+            }
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => break,
+            }
+        }
+        if let Some(last) = self.index.trail_signer().filter(|signer| signer != self.key.id()) {
+            if !self.reanchor {
+                return Err(Broken::OtherKey { last, now: self.key.id().into() });
+            }
+            self.index.anchor_trail(&last, now);
+        }
+        self.publish_keys(&keys).await?;
+        Ok(())
+    }
+
+    /// The public keys that signed until now. They let an earlier part of the trail be read; only our own goes on with it.
+    async fn published(&self) -> Result<Vec<[u8; 32]>, Error> {
+        let found = call("read the public keys", self.config_maps.get_opt(names::PUBLIC_KEYS)).await?;
+        let data = found.and_then(|object| object.data).unwrap_or_default();
+        Ok(data.values().filter_map(|key| STANDARD.decode(key).ok()?.try_into().ok()).collect())
+    }
+
+    fn learn(&self, record: &DynamicObject) -> Result<Vec<Key>, Fault> {
+        self.index.learn_record(spec(record), &self.keys)
+    }
+
+    /// Publishes every key that signed, so that whoever keeps them can verify.
+    async fn publish_keys(&self, keys: &Keys) -> Result<(), Error> {
+        let data = keys.iter().map(|(name, key)| (name.clone(), STANDARD.encode(key))).collect();
+        self.publish("publish the public keys", names::PUBLIC_KEYS, &data).await
+    }
+
+    async fn publish(&self, what: &'static str, name: &str, data: &BTreeMap<String, String>) -> Result<(), Error> {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "countersign"}},
+            "data": data,
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        call(what, self.config_maps.patch(name, &params, &Patch::Apply(&object))).await.map(drop)
+    }
+
+    /// Records what waits, for ever. `look` is called with what waited for a record.
+    pub(super) async fn run(&self, look: impl Fn(Vec<Key>)) {
+        let mut failures = 0u32;
+        loop {
+            self.index.something_to_record().await;
+            tokio::time::sleep(BATCH).await;
+            let outcome = self.write(&look).await;
+            self.tell();
+            match outcome {
+                Ok(()) => failures = 0,
+                Err(Broken::Api(error)) => {
+                    failures = failures.saturating_add(1);
+                    let wait = (BACKOFF.0 * 2u32.saturating_pow(failures.min(8))).min(BACKOFF.1);
+                    warn!(%error, ?wait, waiting = self.index.unrecorded(), "the audit trail was not written");
+                    tokio::time::sleep(wait).await;
+                }
+                Err(broken) => {
+                    self.give_up(&broken);
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Writes until nothing waits.
+    async fn write(&self, look: &impl Fn(Vec<Key>)) -> Result<(), Broken> {
+        loop {
+            let record = self.index.next_record().unwrap_or_else(|error| {
+                // Entries are made here, from strings and small numbers: there is nothing that has no canonical form.
+                error!(%error, "an entry of the audit trail cannot be signed");
+                None
+            });
+            let Some(spec) = record else { return Ok(()) };
+            let object = self.object(&spec);
+            match call("write the audit trail", self.records.create(&PostParams::default(), &object)).await {
+                Ok(stored) => look(self.learn(&stored)?),
+                // Another operator's, or our own, where the answer to it got lost.
+                Err(error) if error.class() == Class::Conflict => look(self.catch_up().await?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn object(&self, spec: &crate::api::ApprovalRecordSpec) -> DynamicObject {
+        let resource = ApiResource::erase::<ApprovalRecord>(&());
+        let mut object = DynamicObject::new(&object_name(spec.sequence), &resource);
+        object.data = json!({"spec": spec});
+        object
+    }
+
+    /// Reads on from where we stand.
+    async fn catch_up(&self) -> Result<Vec<Key>, Broken> {
+        let mut keys = vec![];
+        loop {
+            let name = object_name(self.index.next_sequence());
+            let Some(record) = call("read the audit trail", self.records.get_opt(&name)).await? else {
+                return Ok(keys);
+            };
+            keys.extend(self.learn(&record)?);
+        }
+    }
+
+    /// States how far the trail has come, whenever it has, for ever.
+    pub(super) async fn run_checkpoints(&self) -> String {
+        let mut stated = None;
+        loop {
+            tokio::time::sleep(CHECKPOINTS).await;
+            let Some(checkpoint) = self.index.checkpoint().filter(|c| stated.as_ref() != Some(c)) else { continue };
+            let Some(note) = checkpoint.sign(&self.key) else { continue };
+            if let Err(error) = self.state(&note).await {
+                warn!(%error, "a checkpoint of the audit trail was not written");
+                continue;
+            }
+            if let Err(error) = self.sink(&note).await {
+                return format!("checkpoints cannot be written to {:?}: {error}", self.sink);
+            }
+            stated = Some(checkpoint);
+        }
+    }
+
+    async fn state(&self, note: &str) -> Result<(), Error> {
+        let data = BTreeMap::from([("checkpoint".to_string(), note.to_string())]);
+        self.publish("write a checkpoint", names::CHECKPOINT, &data).await
+    }
+
+    async fn sink(&self, note: &str) -> std::io::Result<()> {
+        // One after the other, each with an empty line behind it: a note holds one of its own.
+        let text = format!("{note}\n");
+        match &self.sink {
+            Sink::None => Ok(()),
+            Sink::Stdout => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(text.as_bytes())?;
+                out.flush()
+            }
+            Sink::File(path) => {
+                let mut file = tokio::fs::OpenOptions::new().create(true).append(true).open(path).await?;
+                file.write_all(text.as_bytes()).await?;
+                file.sync_data().await
+            }
+        }
+    }
+}
+
+fn spec(record: &DynamicObject) -> &Value {
+    record.data.get("spec").unwrap_or(&Value::Null)
+}

@@ -118,19 +118,23 @@ impl Cluster {
         }
     }
 
-    /// Every object of a kind, in all namespaces, by pages: `each` is called with one after the other.
+    /// Every object of a kind, in one namespace or in all, by pages: `each` is called with one after the other.
     pub async fn list(
         &self,
         kind: Served,
+        namespace: Option<&str>,
         labels: Option<&str>,
         mut each: impl FnMut(DynamicObject),
     ) -> anyhow::Result<Found<()>> {
-        let api = kind.api(self.client.clone(), None);
+        let api = kind.api(self.client.clone(), namespace);
         let mut page = ListParams { label_selector: labels.map(String::from), ..ListParams::default() }.limit(PAGE);
         loop {
             let list = match api.list(&page).await {
                 Ok(list) => list,
-                Err(error) => return self.refused(error, &format!("list {} cluster-wide", kind.resource())),
+                Err(error) => {
+                    let place = namespace.map_or_else(|| "cluster-wide".into(), |n| format!("in namespace {n}"));
+                    return self.refused(error, &format!("list {} {place}", kind.resource()));
+                }
             };
             list.items.into_iter().for_each(&mut each);
             match list.metadata.continue_.filter(|token| !token.is_empty()) {

@@ -1,5 +1,6 @@
 //! The `countersign` command: its subcommands, and what they show.
 
+mod audit;
 mod bounds;
 pub mod card;
 mod case;
@@ -48,6 +49,8 @@ pub enum Command {
     Explain(explain::Args),
     /// Test policies offline, or try new ones on what a cluster was asked
     Policy(policy::Args),
+    /// Export the audit trail, verify an export offline, or tell the story of one request
+    Audit(audit::Args),
 }
 
 /// Runs one command.
@@ -57,6 +60,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Manifests(args) => print(&manifests::render(&args)?)?,
         Command::Request(args) => print(&request::run(&args).await?)?,
         Command::Explain(args) => print(&explain::run(&args).await?)?,
+        Command::Audit(args) => return Ok(audit::run(args).await),
         Command::Policy(args) => return Ok(policy::run(args).await),
     }
     Ok(ExitCode::SUCCESS)

@@ -14,7 +14,7 @@ use crate::processes::{self, Process, port_was_taken};
 use crate::programs::Programs;
 use crate::readiness::Goal;
 use crate::state_dir::StateDir;
-use crate::{AuditLog, Identity, Observer, Progress, progress_to_stderr};
+use crate::{AuditLog, Identity, Observer, Progress, Storage, progress_to_stderr};
 
 const NODE: &str = include_str!("../assets/node.json");
 const SUPERUSERS: &str = "system:masters";
@@ -59,6 +59,7 @@ pub struct ControlPlane {
     observer: OnceLock<Arc<Observer>>,
     // Declared before the directory, which is removed when it is dropped: the programs have to be gone by then.
     processes: Running,
+    storage: Storage,
     admin: Identity,
     users: Mutex<HashMap<(String, Vec<String>), Identity>>,
     identities: Identities,
@@ -85,13 +86,21 @@ impl ControlPlane {
         fs::write(state.path().join(AUDIT_POLICY), include_str!("../assets/audit-policy.yaml"))?;
         fs::write(state.path().join(STAGES), include_str!("../assets/stages.yaml"))?;
         let mut identities = Identities::new(pki, &programs, state.path());
-        let (running, admin) = start_until_ports_fit(&programs, &mut identities, &options).await?;
+        let (running, storage, admin) = start_until_ports_fit(&programs, &mut identities, &options).await?;
         progress(&format!(
             "control plane ready after {:.1} s: {}",
             began.elapsed().as_secs_f64(),
             admin.kubeconfig.display()
         ));
-        Ok(Self { observer: OnceLock::new(), processes: running, admin, users: Mutex::default(), identities, state })
+        Ok(Self {
+            observer: OnceLock::new(),
+            processes: running,
+            storage,
+            admin,
+            users: Mutex::default(),
+            identities,
+            state,
+        })
     }
 
     /// The directory with logs, certificates and kubeconfigs.
@@ -112,6 +121,11 @@ impl ControlPlane {
     /// The certificate authority of the API server, in PEM.
     pub fn ca_path(&self) -> PathBuf {
         self.identities.pki.file("ca.crt")
+    }
+
+    /// What is stored, past the API server.
+    pub fn storage(&self) -> Storage {
+        self.storage
     }
 
     /// The superuser `admin`.
@@ -205,7 +219,7 @@ async fn start_until_ports_fit(
     programs: &Programs,
     identities: &mut Identities,
     options: &Options,
-) -> Result<(Running, Identity)> {
+) -> Result<(Running, Storage, Identity)> {
     let mut attempt = 1;
     loop {
         let ports = Ports::pick()?;
@@ -222,7 +236,7 @@ async fn start_once(
     identities: &Identities,
     options: &Options,
     ports: Ports,
-) -> Result<(Running, Identity)> {
+) -> Result<(Running, Storage, Identity)> {
     let dir = identities.dir.parent().context("identities have a directory")?;
     remove_if_present(&dir.join("etcd"))?;
     let (etcd_port, port) = (ports.etcd, ports.apiserver);
@@ -247,7 +261,7 @@ async fn start_once(
     admin.kubectl(create).stdin(NODE).ok().await?;
     wait(&running, Goal::DefaultServiceAccount(&admin)).await?;
     wait(&running, Goal::NodeTakesPods(&admin)).await?;
-    Ok((running, admin))
+    Ok((running, Storage { port: etcd_port }, admin))
 }
 
 /// Waits until `goal` is reached, a program ends, or it takes too long.

@@ -20,6 +20,7 @@ mod processes;
 mod programs;
 mod readiness;
 mod state_dir;
+mod storage;
 
 pub use audit::{AuditFilter, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Options};
@@ -27,6 +28,7 @@ pub use identity::{Identity, Kubectl, Output};
 pub use installation::{Countersign, Operator};
 pub use observer::{Counts, Observer, Violation};
 pub use programs::Programs;
+pub use storage::Storage;
 
 /// Receives one line of progress at a time.
 pub type Progress = fn(&str);

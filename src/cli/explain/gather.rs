@@ -105,7 +105,7 @@ async fn read_target(
 
 async fn read_policies(cluster: &Cluster, gaps: &mut Vec<String>) -> anyhow::Result<Option<PolicySet>> {
     let mut policies = PolicySet::default();
-    let listed = cluster.list(POLICIES, None, |object| add_policy(&mut policies, &object)).await?;
+    let listed = cluster.list(POLICIES, None, None, |object| add_policy(&mut policies, &object)).await?;
     match listed {
         Found::There(()) => Ok(Some(policies)),
         Found::Absent => Ok(None),

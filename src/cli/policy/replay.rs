@@ -241,7 +241,7 @@ async fn list(
     labels: Option<&str>,
     each: impl FnMut(DynamicObject),
 ) -> anyhow::Result<()> {
-    match cluster.list(kind, labels, each).await? {
+    match cluster.list(kind, None, labels, each).await? {
         Found::There(()) | Found::Absent => Ok(()),
         Found::Refused(why) => {
             bail!("{why}, and outcomes rest on it; ask the cluster's admin, or run this as somebody who may")

@@ -1,0 +1,140 @@
+//! The story of a request, in plain words, one line an entry.
+
+use crate::api::{RecordEntry, Transition};
+use crate::cli::escape::{visible, visible_identifier};
+use std::fmt::Write;
+
+/// Longest part of a digest that is shown.
+const SHORT: usize = 19;
+
+/// Every request among these entries with what happened to it.
+pub fn tell(entries: &[(i64, RecordEntry)]) -> String {
+    let mut text = String::new();
+    let mut current = None;
+    for (number, entry) in entries {
+        let Some(request) = &entry.request else { continue };
+        if current != Some(&request.uid) {
+            // Writing to a String cannot fail.
+            let (namespace, name) = (visible_identifier(&request.namespace), visible_identifier(&request.name));
+            let (run, step) = (visible_identifier(&request.run_id), visible_identifier(&request.step_id));
+            let _ =
+                writeln!(text, "{namespace}/{name} (run {run}, step {step}; uid {})", visible_identifier(&request.uid));
+            current = Some(&request.uid);
+        }
+        let time = entry.time.0.strftime("%Y-%m-%d %H:%M:%SZ");
+        let _ = writeln!(text, "  {number:>6}  {time}  {}", line(entry));
+    }
+    text
+}
+
+fn line(entry: &RecordEntry) -> String {
+    let by = names(entry);
+    let message = visible(&entry.message);
+    match entry.transition {
+        Transition::Requested => {
+            let workflow = entry.request.as_ref().map(|r| visible_identifier(&r.requested_by)).unwrap_or_default();
+            format!("{by} asked, for {workflow}{}: {message}", about(entry))
+        }
+        Transition::Evaluated => format!("{message}: {}", bound(entry)),
+        Transition::Reviewed => reviewed(entry, &by),
+        Transition::Approved => message,
+        Transition::Released if entry.target.is_some() => format!("started{}: {message}", about(entry)),
+        Transition::Released => format!("released: {message}"),
+        Transition::Overridden => message,
+        Transition::Denied | Transition::Expired | Transition::Cancelled => {
+            format!("{}: {message}", entry.transition.as_str().to_lowercase())
+        }
+        Transition::Refused => format!("refused {} times: {by}: {message}", entry.count.unwrap_or(1)),
+        Transition::Anchored => message,
+    }
+}
+
+fn names(entry: &RecordEntry) -> String {
+    let names: Vec<_> = entry.by.iter().map(|who| visible_identifier(&who.username)).collect();
+    if names.is_empty() { "nobody known".into() } else { names.join(", ") }
+}
+
+fn about(entry: &RecordEntry) -> String {
+    let target = entry.target.as_ref();
+    target.map(|t| format!(" {} {}", t.kind.as_str(), visible_identifier(&t.name))).unwrap_or_default()
+}
+
+fn bound(entry: &RecordEntry) -> String {
+    let Some(seen) = &entry.seen else { return String::new() };
+    let rules =
+        seen.matches.iter().map(|m| format!("{}/{}", visible_identifier(&m.policy), visible_identifier(&m.rule)));
+    let mut tags: Vec<_> = seen.scope.iter().map(|s| visible_identifier(&s.tag)).collect();
+    tags.dedup();
+    let parts = [
+        ("rules", rules.collect::<Vec<_>>().join(", ")),
+        ("risk", tags.join(", ")),
+        ("digest", seen.digest.as_deref().map(short).unwrap_or_default()),
+    ];
+    let told = parts.into_iter().filter(|(_, text)| !text.is_empty());
+    told.map(|(what, text)| format!("{what} {text}")).collect::<Vec<_>>().join("; ")
+}
+
+fn reviewed(entry: &RecordEntry, by: &str) -> String {
+    let text = |field: &str| entry.review.as_ref()?.get(field)?.as_str().map(String::from);
+    let said = match entry.reason.as_str() {
+        "Approve" => "approved",
+        "Deny" => "denied",
+        _ => "wrote a review that cannot be read",
+    };
+    let digest = text("digest").map(|digest| format!(" digest {}", short(&digest))).unwrap_or_default();
+    let comment = text("comment").map(|comment| format!(": \"{}\"", visible(&comment))).unwrap_or_default();
+    format!("{by} {said}{digest}{comment}")
+}
+
+fn short(digest: &str) -> String {
+    visible_identifier(digest.get(..SHORT).unwrap_or(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn entry(fields: Value) -> RecordEntry {
+        let mut entry = json!({"key": "u/0/x", "time": "2026-11-20T17:00:00.000000Z",
+            "request": {"namespace": "payments", "name": "run-8f9a", "uid": "u", "runID": "run_8f9a", "stepID": "remediate",
+                "requestedBy": "workflow.incident-triage"},
+            "target": {"kind": "Job", "namespace": "payments", "name": "remediate-8f9a"}});
+        for (name, value) in fields.as_object().unwrap() {
+            entry[name] = value.clone();
+        }
+        serde_json::from_value(entry).unwrap()
+    }
+
+    #[test]
+    fn a_story_reads_from_top_to_bottom_and_obeys_no_escape() {
+        let seen = json!({"revision": 1, "digest": "sha256:0123456789abcdef01", "scope": [{"tag": "prod", "source": "Declared"}],
+            "matches": [{"policy": "production", "rule": "prod-write", "decision": "RequireApproval"}]});
+        let told = tell(&[
+            (
+                7,
+                entry(
+                    json!({"transition": "Requested", "by": [{"username": "system:serviceaccount:payments:triage"}], "message": "prod\u{1b}[2J write"}),
+                ),
+            ),
+            (8, entry(json!({"transition": "Evaluated", "message": "evaluated and bound", "seen": seen}))),
+            (
+                9,
+                entry(json!({"transition": "Reviewed", "reason": "Approve", "by": [{"username": "\u{430}lice"}],
+                "review": {"digest": "sha256:0123456789abcdef01", "comment": "seen\nthe diff"}})),
+            ),
+            (10, entry(json!({"transition": "Approved", "message": "approved by alice"}))),
+            (11, entry(json!({"transition": "Released", "message": "approved by alice"}))),
+        ]);
+        assert_eq!(
+            told,
+            "payments/run-8f9a (run run_8f9a, step remediate; uid u)
+       7  2026-11-20 17:00:00Z  system:serviceaccount:payments:triage asked, for workflow.incident-triage Job remediate-8f9a: prod\\u{1b}[2J write
+       8  2026-11-20 17:00:00Z  evaluated and bound: rules production/prod-write; risk prod; digest sha256:0123456789ab
+       9  2026-11-20 17:00:00Z  \\u{430}lice approved digest sha256:0123456789ab: \"seen⏎the diff\"
+      10  2026-11-20 17:00:00Z  approved by alice
+      11  2026-11-20 17:00:00Z  started Job remediate-8f9a: approved by alice
+"
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! `countersign audit verify`.
+
+use crate::audit::{Report, Trusted, verify};
+use crate::cli::audit::input;
+use crate::cli::escape::visible;
+use anyhow::Context;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Check an export without a cluster.
+///
+/// Tells the first fault: edited, missing, reordered, there twice, cut off, forked, rewritten, or signed by a key that is not
+/// trusted. That a trail was cut off at its end, or written anew by whoever holds the key, shows only against a checkpoint
+/// that was kept elsewhere: give every one that you have.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The export; `-` for standard input
+    #[arg(value_name = "FILE")]
+    trail: PathBuf,
+    /// Public keys that may sign, one a line, in base64
+    #[arg(long, value_name = "FILE", required = true)]
+    keys: PathBuf,
+    /// A checkpoint that was kept; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+}
+
+/// Reads the files and says what is found. Exit code 1 where the trail is not whole.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let keys = input::keys(&input::text(&args.keys)?).with_context(|| args.keys.display().to_string())?;
+    let checkpoints = input::checkpoints(&args.checkpoint, &keys)?;
+    let records = input::records(&input::text(&args.trail)?);
+    let report = verify(&records, &Trusted { keys, checkpoints });
+    crate::cli::print(&told(&report, args.checkpoint.len()))?;
+    Ok(if report.fault.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn told(report: &Report, checkpoints: usize) -> String {
+    let whole = format!("{} entries in {} records", report.entries, report.records);
+    let trail = report.origin.as_deref().unwrap_or("no trail");
+    match (&report.fault, report.line) {
+        (None, _) => {
+            let against = match checkpoints {
+                0 => "no checkpoint was given, so that a cut at its end would not show".into(),
+                1 => "the checkpoint agrees".into(),
+                n => format!("{n} checkpoints agree"),
+            };
+            format!("whole: {trail}, {whole}, head {}; {against}\n", report.head.hash)
+        }
+        (Some(fault), Some(line)) => {
+            format!("NOT WHOLE: line {line}: {}\nbefore it: {whole}\n", visible(&fault.to_string()))
+        }
+        (Some(fault), None) => format!("NOT WHOLE: {}\nby itself: {trail}, {whole}\n", visible(&fault.to_string())),
+    }
+}

@@ -5,9 +5,11 @@
 
 mod canonical;
 mod digest;
+mod envelope;
 mod inputs;
 mod key;
 mod receipt;
+mod receipt_check;
 mod seal;
 mod snapshot;
 mod unheld;
@@ -17,7 +19,10 @@ pub use canonical::{CanonicalError, canonical, hash_text, sha256};
 pub use digest::{BoundJob, DIGEST_FORMAT, Shown, ask, digest};
 pub use inputs::{InputFacts, InputRef, InputState, MAX_INPUTS, bound, references};
 pub use key::{KeyError, Keyring, key_name, verify};
-pub use receipt::{Pass, Receipt, ReceiptJob, ReceiptRequest};
+#[cfg(test)]
+pub(crate) use receipt::earlier;
+pub use receipt::{NoReceipt, Pass, Receipt, ReceiptJob, ReceiptRequest};
+pub use receipt_check::{Expected, Refusal, check as check_receipt};
 pub use seal::{UNUSABLE_SEAL, seal, verify_seal};
 pub use snapshot::Snapshot;
 pub use unheld::{images_without_digest, unheld};

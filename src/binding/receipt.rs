@@ -1,15 +1,23 @@
 //! The receipt on a released Job: who approved what, signed, made in this one place.
 //!
-//! A DSSE envelope (<https://github.com/secure-systems-lab/dsse>, protocol v1.0.2): the signature is over the
-//! pre-authentication encoding of payload type and payload, so that it can stand for nothing else.
+//! A DSSE envelope around an in-toto Statement v1 (<https://github.com/in-toto/attestation>): its subject is the Job by
+//! `jobHash`, its predicate the [`Receipt`]. Written as canonical JSON, so that the same release gives the same bytes.
 
 use crate::api::Constraints;
+use crate::binding::envelope::{Distrust, Envelope};
 use crate::binding::{CanonicalError, Keyring, canonical};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
-const PAYLOAD_TYPE: &str = "application/vnd.countersign.receipt.v1+json";
+/// Payload type of an in-toto statement.
+pub(super) const STATEMENT_PAYLOAD: &str = "application/vnd.in-toto+json";
+/// `_type` of an in-toto statement.
+pub(super) const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
+/// What the predicate is.
+pub(super) const PREDICATE_TYPE: &str = "https://countersign.dev/receipt/v1";
+/// Payload type of earlier operators, whose payload is the bare receipt: it is on Jobs that they released.
+const EARLIER_PAYLOAD: &str = "application/vnd.countersign.receipt.v1+json";
 
 /// What a receipt states.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -32,7 +40,10 @@ pub struct Receipt {
     /// The bounds in force.
     pub constraints: Constraints,
     /// When the release was decided (RFC 3339).
-    pub time: jiff::Timestamp,
+    pub time: Timestamp,
+    /// Until when it may be used: when a Job that started at once has used up its time. None where that is unbounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_until: Option<Timestamp>,
 }
 
 /// A freeze window that somebody passed.
@@ -64,108 +75,134 @@ pub struct ReceiptRequest {
     pub uid: String,
 }
 
-/// The Job a receipt speaks of.
+/// The Job a receipt speaks of. What names the subject of the statement does not stand in the predicate again.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReceiptJob {
+    /// `<namespace>/<kind>/<name>`; empty in a receipt of an earlier operator.
+    #[serde(skip)]
+    pub name: String,
     /// Its uid.
     pub uid: String,
     /// `jobHash`.
+    #[serde(default, skip_serializing)]
     pub hash: String,
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Envelope {
-    payload_type: String,
-    payload: String,
-    signatures: Vec<EnvelopeSignature>,
+impl ReceiptJob {
+    /// Of a Job or Pod.
+    pub fn of(kind: &str, namespace: &str, name: &str, uid: &str, hash: String) -> Self {
+        Self { name: format!("{namespace}/{kind}/{name}"), uid: uid.into(), hash }
+    }
 }
 
-#[derive(Deserialize, Serialize)]
-struct EnvelopeSignature {
-    keyid: String,
-    sig: String,
+/// Why an envelope is no receipt.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NoReceipt {
+    /// Nothing is there.
+    #[error("there is no receipt: Countersign did not release this")]
+    Absent,
+    /// It is something else.
+    #[error("it is not a DSSE envelope: JSON with payloadType, payload and signatures")]
+    NoEnvelope,
+    /// Signed in the name of a trusted key, and not by it.
+    #[error("it was changed after it was signed")]
+    Changed,
+    /// Signed by somebody else.
+    #[error("none of the trusted keys signed it")]
+    OtherKey,
+    /// The key signed something else.
+    #[error("it is signed, and is no receipt: {0}")]
+    OtherStatement(&'static str),
 }
 
 impl Receipt {
-    /// The signed envelope as one line of JSON.
-    pub fn sign(&self, key: &Keyring) -> Result<String, CanonicalError> {
-        let payload = canonical(&serde_json::to_value(self)?)?;
-        let signature = key.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload));
-        let envelope = Envelope {
-            payload_type: PAYLOAD_TYPE.into(),
-            payload: STANDARD.encode(payload),
-            signatures: vec![EnvelopeSignature { keyid: key.id().into(), sig: STANDARD.encode(signature) }],
-        };
-        Ok(json!(envelope).to_string())
+    /// Until when a receipt may be used that was made at `time` for what may run that many seconds.
+    pub fn valid_until(time: Timestamp, most_seconds: Option<i64>) -> Option<Timestamp> {
+        time.checked_add(SignedDuration::from_secs(most_seconds?)).ok()
     }
 
-    /// What an envelope states, if it carries this key's signature; none for anything else.
+    /// The signed envelope as one line of JSON.
+    pub fn sign(&self, key: &Keyring) -> Result<String, CanonicalError> {
+        let hash = self.job.hash.strip_prefix("sha256:").unwrap_or(&self.job.hash);
+        let statement = json!({
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": self.job.name, "digest": {"sha256": hash}}],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": serde_json::to_value(self)?,
+        });
+        Ok(Envelope::seal(STATEMENT_PAYLOAD, &canonical(&statement)?, key).text())
+    }
+
+    /// What an envelope states, if it carries this key's signature; none for anything else. Receipts of earlier operators
+    /// open as well: without them, what those released would count as started by somebody else.
     pub fn open(key: &Keyring, envelope: &str) -> Option<Self> {
-        let envelope: Envelope = serde_json::from_str(envelope).ok()?;
-        let payload = STANDARD.decode(&envelope.payload).ok()?;
-        let signed = pre_authentication_encoding(&envelope.payload_type, &payload);
-        let ours = |s: &EnvelopeSignature| STANDARD.decode(&s.sig).is_ok_and(|sig| key.verify(&signed, &sig));
-        if envelope.payload_type != PAYLOAD_TYPE || !envelope.signatures.iter().any(ours) {
-            return None;
+        Self::read(&[key.public()], envelope).ok()
+    }
+
+    /// What an envelope states, if one of the keys signed it.
+    pub(super) fn read(keys: &[[u8; 32]], envelope: &str) -> Result<Self, NoReceipt> {
+        if envelope.trim().is_empty() {
+            return Err(NoReceipt::Absent);
         }
-        serde_json::from_slice(&payload).ok()
+        let envelope = Envelope::parse(envelope).ok_or(NoReceipt::NoEnvelope)?;
+        let payload = envelope.open(keys).map_err(|distrust| match distrust {
+            Distrust::Changed => NoReceipt::Changed,
+            Distrust::OtherKey => NoReceipt::OtherKey,
+        })?;
+        let other = NoReceipt::OtherStatement;
+        match envelope.payload_type.as_str() {
+            STATEMENT_PAYLOAD => statement(&payload).map_err(other),
+            EARLIER_PAYLOAD => bare(&payload).ok_or(other("its payload cannot be read")),
+            _ => Err(other("its payloadType")),
+        }
     }
 }
 
-/// `"DSSEv1" SP LEN(type) SP type SP LEN(body) SP body`, lengths in ASCII decimal.
-fn pre_authentication_encoding(payload_type: &str, body: &[u8]) -> Vec<u8> {
-    let mut encoded = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), body.len()).into_bytes();
-    encoded.extend_from_slice(body);
-    encoded
+/// A statement about exactly one Job. Fields that this version does not know are ignored, as in-toto demands, but for bounds:
+/// whoever ignored one would go too far.
+fn statement(payload: &[u8]) -> Result<Receipt, &'static str> {
+    let statement: Value = serde_json::from_slice(payload).map_err(|_| "its payload is not JSON")?;
+    if statement["_type"] != STATEMENT_TYPE {
+        return Err("its _type");
+    }
+    if statement["predicateType"] != PREDICATE_TYPE {
+        return Err("its predicateType");
+    }
+    let [subject] = statement["subject"].as_array().map(Vec::as_slice).unwrap_or_default() else {
+        return Err("it does not have exactly one subject");
+    };
+    let (Some(name), Some(hash)) = (subject["name"].as_str(), subject["digest"]["sha256"].as_str()) else {
+        return Err("its subject has no name, or no digest sha256");
+    };
+    if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err("its subject's digest is not 64 lower-case hexadecimal digits");
+    }
+    let mut receipt: Receipt =
+        serde_json::from_value(statement["predicate"].clone()).map_err(|_| "this version cannot read its predicate")?;
+    receipt.job.name = name.into();
+    receipt.job.hash = format!("sha256:{hash}");
+    Ok(receipt)
+}
+
+fn bare(payload: &[u8]) -> Option<Receipt> {
+    let receipt: Receipt = serde_json::from_slice(payload).ok()?;
+    (!receipt.job.hash.is_empty()).then_some(receipt)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod earlier {
     use super::*;
 
-    #[test]
-    fn the_encoding_is_the_one_of_the_dsse_protocol() {
-        let expected = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world";
-        assert_eq!(pre_authentication_encoding("http://example.com/HelloWorld", b"hello world"), expected);
-    }
-
-    #[test]
-    fn only_our_own_signature_opens() {
-        let key = Keyring::from_seed(&[7; 32]).unwrap();
-        let receipt = Receipt {
-            request: Some(ReceiptRequest { namespace: "payments".into(), name: "run".into(), uid: "r1".into() }),
-            job: ReceiptJob { uid: "j1".into(), hash: "sha256:00".into() },
-            digest: "sha256:01".into(),
-            policy_snapshot: "sha256:02".into(),
-            approvers: vec!["alice".into()],
-            passed: vec![],
-            constraints: Constraints { max_runtime_seconds: Some(900), ..Default::default() },
-            time: jiff::Timestamp::UNIX_EPOCH,
-        };
-        let envelope = receipt.sign(&key).unwrap();
-        assert_eq!(Receipt::open(&key, &envelope), Some(receipt.clone()));
-        assert_eq!(Receipt::open(&Keyring::from_seed(&[8; 32]).unwrap(), &envelope), None);
-        let forged = Receipt { approvers: vec!["mallory".into()], ..receipt };
-        let other = forged.sign(&Keyring::from_seed(&[8; 32]).unwrap()).unwrap();
-        let mut spliced: serde_json::Value = serde_json::from_str(&envelope).unwrap();
-        spliced["payload"] = serde_json::from_str::<serde_json::Value>(&other).unwrap()["payload"].clone();
-        assert_eq!(Receipt::open(&key, &spliced.to_string()), None);
-        assert_eq!(Receipt::open(&key, "{}"), None);
-    }
-
-    #[test]
-    fn a_receipt_of_an_older_operator_opens_and_none_names_passes_that_there_were_not() {
-        let key = Keyring::from_seed(&[7; 32]).unwrap();
-        let older = json!({"job": {"uid": "j1", "hash": "sha256:00"}, "digest": "sha256:01", "policySnapshot": "sha256:02",
-            "approvers": ["alice"], "constraints": {}, "time": "2026-01-01T00:00:00Z"});
-        let mut receipt: Receipt = serde_json::from_value(older.clone()).unwrap();
-        assert_eq!(serde_json::to_value(&receipt).unwrap(), older);
-        let pass =
-            json!({"policy": "production", "rule": "prod-write", "window": "weekend", "by": "carol", "held": true});
-        receipt.passed = vec![serde_json::from_value(pass.clone()).unwrap()];
-        let opened = Receipt::open(&key, &receipt.sign(&key).unwrap()).unwrap();
-        assert_eq!(serde_json::to_value(opened).unwrap()["passed"], json!([pass]));
+    /// The envelope that an earlier operator wrote.
+    pub(crate) fn sign(receipt: &Receipt, key: &Keyring) -> String {
+        let mut payload = serde_json::to_value(receipt).unwrap();
+        payload.as_object_mut().unwrap().remove("validUntil");
+        payload["job"]["hash"] = json!(receipt.job.hash);
+        Envelope::seal(EARLIER_PAYLOAD, &canonical(&payload).unwrap(), key).text()
     }
 }
+
+#[cfg(test)]
+#[path = "receipt_tests.rs"]
+pub(super) mod tests;

@@ -59,19 +59,21 @@ fn passes(o: &Observed<'_>, e: &Evaluation, tally: &Tally) -> Vec<Pass> {
 /// The write that starts the Job, where there is one.
 pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: Option<&str>) -> Option<Step> {
     let (Target::Found(job, _), Some(bound), Some(digest)) = (&o.target, &e.job, digest) else { return None };
+    let most = target_patch::bounded(job, &e.constraints).active_deadline_seconds;
     let receipt = Receipt {
         request: Some(ReceiptRequest {
             namespace: o.request.namespace.clone(),
             name: o.request.name.clone(),
             uid: o.request.uid.clone(),
         }),
-        job: ReceiptJob { uid: bound.uid.clone(), hash: bound.hash.clone() },
+        job: ReceiptJob::of(job.kind.as_str(), &job.namespace, &job.name, &bound.uid, bound.hash.clone()),
         digest: digest.into(),
         policy_snapshot: e.snapshot.as_ref().map(|s| s.hash.clone()).unwrap_or_default(),
         approvers: tally.approvers.clone(),
         passed: passes(o, e, tally),
         constraints: e.constraints.clone(),
         time: o.now,
+        valid_until: Receipt::valid_until(o.now, most),
     };
     let envelope = receipt.sign(o.key).ok()?;
     Some(Step::Release(target_patch::release(job, &e.constraints, o.cluster, digest, &envelope)))

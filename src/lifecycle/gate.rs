@@ -234,13 +234,14 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
     let digest = digest(&shown).ok()?;
     let receipt = Receipt {
         request: None,
-        job: ReceiptJob { uid: target.uid.clone(), hash },
+        job: ReceiptJob::of(target.kind.as_str(), &target.namespace, &target.name, &target.uid, hash),
         digest: digest.clone(),
         policy_snapshot: snapshot.hash.clone(),
         approvers: vec![],
         passed: vec![],
         constraints: outcome.constraints.clone(),
         time: o.now,
+        valid_until: Receipt::valid_until(o.now, bounds.active_deadline_seconds),
     };
     let envelope = receipt.sign(o.key).ok()?;
     let patch = target_patch::release(target, &outcome.constraints, o.cluster, &digest, &envelope);

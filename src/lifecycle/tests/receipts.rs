@@ -1,7 +1,7 @@
 //! A crash between the write that starts the Job and the status: the receipt on the Job restores what the status had said.
 
 use super::*;
-use crate::binding::Receipt;
+use crate::binding::{Receipt, earlier};
 use crate::lifecycle::tests::time::{frozen, lunch};
 
 const RECEIPT: &str = "/spec/template/metadata/annotations/countersign.dev~1receipt";
@@ -117,4 +117,50 @@ fn a_receipt_that_names_no_passes_takes_none_away() {
     let status = world.status();
     assert_eq!((status.state, status.freezes[0].passed_by.as_deref()), (State::Released, Some("carol")));
     assert_eq!(status.message, "approved by alice");
+}
+
+/// What an earlier operator released, and crashed before it said so.
+#[test]
+fn a_receipt_of_an_earlier_operator_finishes_its_request() {
+    let mut world = World::new("RequireApproval");
+    world.settle();
+    world.approve("alice");
+    let receipt = receipt(&world);
+    let steps = world.plan().steps;
+    world.apply(&steps[0]);
+    let envelope = earlier::sign(&receipt, &key());
+    world.edit_job(|job| *job.pointer_mut(RECEIPT).unwrap() = json!(envelope));
+    world.settle();
+    let status = world.status();
+    assert_eq!((status.state, world.starts), (State::Released, 1));
+    assert_eq!((status.digest, status.job_hash), (Some(receipt.digest), Some(receipt.job.hash)));
+}
+
+#[test]
+fn a_receipt_names_its_job_and_ends_with_the_deadline_that_the_job_has() {
+    for (own, most, seconds) in
+        [(None, None, None), (None, Some(900), Some(900)), (Some(60), Some(900), Some(60)), (Some(60), None, Some(60))]
+    {
+        let mut world = World::new("RequireApproval");
+        world.policies[0].1["rules"][0]["constraints"] = json!({"maxRuntimeSeconds": most});
+        world.edit_job(|job| job["spec"]["activeDeadlineSeconds"] = json!(own));
+        world.settle();
+        world.approve("alice");
+        let receipt = receipt(&world);
+        let job = world.job.clone().unwrap();
+        let name = format!(
+            "{}/Job/{}",
+            job["metadata"]["namespace"].as_str().unwrap(),
+            job["metadata"]["name"].as_str().unwrap()
+        );
+        assert_eq!(receipt.job.name, name);
+        assert_eq!(
+            receipt.valid_until,
+            seconds.map(|n| receipt.time + SignedDuration::from_secs(n)),
+            "{own:?} {most:?}"
+        );
+        let steps = world.plan().steps;
+        world.apply(&steps[0]);
+        assert_eq!(world.job.unwrap()["spec"]["activeDeadlineSeconds"].as_i64(), seconds);
+    }
 }

@@ -149,7 +149,8 @@ impl<'a> Write<'a> {
             _ => "/metadata/annotations/countersign.dev~1receipt",
         };
         let envelope: Value = serde_json::from_str(self.text(within)).ok()?;
-        let receipt: Value = serde_json::from_slice(&STANDARD.decode(envelope["payload"].as_str()?).ok()?).ok()?;
+        let statement: Value = serde_json::from_slice(&STANDARD.decode(envelope["payload"].as_str()?).ok()?).ok()?;
+        let receipt = &statement["predicate"];
         let approvers: Vec<String> =
             receipt["approvers"].as_array()?.iter().filter_map(Value::as_str).map(String::from).collect();
         match receipt["request"]["uid"].as_str() {

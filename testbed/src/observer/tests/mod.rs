@@ -53,7 +53,7 @@ fn gate() -> Value {
 }
 
 fn receipt(approvers: &[&str]) -> String {
-    let payload = json!({"request": {"uid": "r"}, "approvers": approvers}).to_string();
+    let payload = json!({"predicate": {"request": {"uid": "r"}, "approvers": approvers}}).to_string();
     json!({"payload": STANDARD.encode(payload)}).to_string()
 }
 

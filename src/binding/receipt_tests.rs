@@ -19,6 +19,8 @@ pub(in crate::binding) fn receipt() -> Receipt {
     }
 }
 
+type Change = dyn Fn(&mut Value);
+
 fn payload(envelope: &str) -> Vec<u8> {
     let envelope: Value = serde_json::from_str(envelope).unwrap();
     STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap()
@@ -65,7 +67,7 @@ fn only_our_own_signature_opens() {
 
 #[test]
 fn a_statement_about_something_else_is_no_receipt() {
-    let signed = |change: &dyn Fn(&mut Value)| {
+    let signed = |change: &Change| {
         let mut statement: Value = serde_json::from_slice(&payload(&receipt().sign(&key()).unwrap())).unwrap();
         change(&mut statement);
         let envelope = Envelope::seal(STATEMENT_PAYLOAD, &canonical(&statement).unwrap(), &key()).text();
@@ -76,7 +78,7 @@ fn a_statement_about_something_else_is_no_receipt() {
         let subject = s["subject"][0].clone();
         s["subject"].as_array_mut().unwrap().push(subject);
     };
-    let cases: [(&dyn Fn(&mut Value), &str); 10] = [
+    let cases: [(&Change, &str); 10] = [
         (&|s| s["_type"] = json!("https://in-toto.io/Statement/v0.1"), "its _type"),
         (&|s| s["predicateType"] = json!("https://slsa.dev/provenance/v1"), "its predicateType"),
         (&|s| s["subject"] = json!([]), "it does not have exactly one subject"),

@@ -4,6 +4,7 @@
 //! `COUNTERSIGN_UPDATE=1 cargo test --test generated` writes the CRDs anew.
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
 use countersign::api::policy::Decision;
 use countersign::api::{ApprovalPolicy, Requester, crd, names};
 use countersign::cli::compact;
@@ -11,7 +12,7 @@ use countersign::policy::{CompiledPolicy, Facts, PolicySet, compile, evaluate};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -137,6 +138,30 @@ fn the_example_requests_and_jobs_can_be_read() -> Result<()> {
     let objects = documents(&root().join("examples/incident/setup.yaml"))?;
     let named = |object: &Value| object["metadata"]["name"].is_string() && object["kind"].is_string();
     ensure!(!objects.is_empty() && objects.iter().all(named), "setup.yaml holds something that is no object");
+    Ok(())
+}
+
+/// The Job that checks its receipt: where it looks is where it is mounted from, and the command is one that there is.
+#[test]
+fn the_example_of_a_receipt_reads_what_a_release_writes() -> Result<()> {
+    let text = read("examples/receipt/job.yaml")?;
+    let job: Job = serde_json::from_value(documents(&root().join("examples/receipt/job.yaml"))?.remove(0))?;
+    let pod = job.spec.and_then(|spec| spec.template.spec).context("a Job without a pod")?;
+    let volumes = serde_json::to_value(&pod.volumes)?;
+    let receipt = format!("metadata.annotations['{}']", names::RECEIPT);
+    assert_eq!(volumes[0]["downwardAPI"]["items"], json!([{"path": "receipt", "fieldRef": {"fieldPath": receipt}}]));
+    let container = serde_json::to_value(&pod.containers[0])?;
+    for (mount, volume) in [(0, 0), (1, 1)] {
+        assert_eq!(container["volumeMounts"][mount]["name"], volumes[volume]["name"]);
+    }
+    ensure!(text.contains("--receipt /etc/countersign/receipt") && text.contains("--keys /etc/countersign-keys/keys"));
+    assert_eq!(container["volumeMounts"][0]["mountPath"], "/etc/countersign");
+    assert_eq!(container["volumeMounts"][1]["mountPath"], "/etc/countersign-keys");
+    let script = container["args"][0].as_str().context("a script")?.replace("\\\n", " ");
+    let call = script.lines().find(|line| line.contains("receipt verify")).context("a call")?;
+    let call = call.split_once("$(").context("a call")?.1.trim_end_matches(')').replace('"', "");
+    countersign::cli::Args::try_parse_from(call.split_whitespace())?;
+    ensure!(read("docs/receipts.md")?.contains(&receipt), "the documentation mounts another annotation");
     Ok(())
 }
 

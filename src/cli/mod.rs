@@ -11,6 +11,7 @@ pub mod explain;
 pub mod manifests;
 pub mod operator;
 pub mod policy;
+mod receipt;
 pub mod request;
 
 use anyhow::Context;
@@ -51,6 +52,8 @@ pub enum Command {
     Policy(policy::Args),
     /// Export the audit trail, verify an export offline, or tell the story of one request
     Audit(audit::Args),
+    /// Check the receipt that a release leaves on its Job, before acting on it
+    Receipt(receipt::Args),
 }
 
 /// Runs one command.
@@ -61,6 +64,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Request(args) => print(&request::run(&args).await?)?,
         Command::Explain(args) => print(&explain::run(&args).await?)?,
         Command::Audit(args) => return Ok(audit::run(args).await),
+        Command::Receipt(args) => return Ok(receipt::run(args).await),
         Command::Policy(args) => return Ok(policy::run(args).await),
     }
     Ok(ExitCode::SUCCESS)

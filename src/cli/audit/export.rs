@@ -4,7 +4,6 @@ use crate::api::names;
 use crate::cli::audit::input;
 use crate::cli::client::Connection;
 use anyhow::Context;
-use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,7 +40,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         write(path, data["checkpoint"].as_str().context("the ConfigMap has no checkpoint")?)?;
     }
     if let Some(path) = &args.keys {
-        write(path, &key_lines(&input::published(&cluster, namespace, names::PUBLIC_KEYS).await?))?;
+        write(path, &input::key_lines(&input::published(&cluster, namespace, names::PUBLIC_KEYS).await?))?;
     }
     let mut lines = String::new();
     for spec in input::stored(&cluster, namespace).await? {
@@ -50,11 +49,6 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     write(&args.output, &lines)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn key_lines(data: &Value) -> String {
-    let keys = data.as_object().into_iter().flatten();
-    keys.filter_map(|(name, key)| Some(format!("{name} {}\n", key.as_str()?))).collect()
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

@@ -49,6 +49,12 @@ fn key(line: &str) -> anyhow::Result<[u8; 32]> {
     }
 }
 
+/// The lines of a file of keys, for the entries of the ConfigMap that publishes them.
+pub fn key_lines(data: &Value) -> String {
+    let keys = data.as_object().into_iter().flatten();
+    keys.filter_map(|(name, key)| Some(format!("{name} {}\n", key.as_str()?))).collect()
+}
+
 /// The checkpoints of files, each checked against the keys.
 pub fn checkpoints(paths: &[std::path::PathBuf], keys: &[[u8; 32]]) -> anyhow::Result<Vec<Checkpoint>> {
     let one = |path: &std::path::PathBuf| {

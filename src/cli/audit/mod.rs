@@ -1,7 +1,7 @@
 //! `countersign audit`: export the trail, verify one offline, tell the story of one request.
 
 mod export;
-mod input;
+pub(super) mod input;
 mod show;
 mod story;
 mod verify;

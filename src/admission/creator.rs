@@ -56,5 +56,5 @@ fn refuse<T>(why: impl std::fmt::Display) -> Result<T, Refusal> {
     let text = format!(
         "{why}: who creates what a gate holds must be recorded in full. Use another identity, such as a service account"
     );
-    Err(Refusal::forbidden(text))
+    Err(Refusal::forbidden(text).because("CallerUnfit"))
 }

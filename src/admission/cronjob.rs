@@ -71,7 +71,7 @@ fn author(object: &Value, authors: Option<&str>) -> Vec<Value> {
 /// What the Jobs would bring along, as far as a Job may not.
 fn template(object: &Value) -> Result<(), Refusal> {
     if !object.pointer("/spec/jobTemplate").is_some_and(Value::is_object) {
-        return Err(Refusal::invalid("spec.jobTemplate is missing"));
+        return Err(Refusal::invalid("spec.jobTemplate is missing").because("Malformed"));
     }
     let annotations = object.pointer(ANNOTATIONS).unwrap_or(&Value::Null);
     if annotations.get(names::REQUEST).is_some() {
@@ -79,14 +79,16 @@ fn template(object: &Value) -> Result<(), Refusal> {
             "spec.jobTemplate.metadata.annotations: {} names the request of one Job, and every Job of a CronJob needs its own; leave it out, and the gate makes them",
             names::REQUEST
         );
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("NamesARequest"));
     }
     hold::only(object, ANNOTATIONS, &IN_A_TEMPLATE)?;
     hold::only(object, "/spec/jobTemplate/metadata/labels", &[])?;
     hold::only(object, "/spec/jobTemplate/spec/template/metadata/annotations", &[])?;
     hold::only(object, "/spec/jobTemplate/spec/template/metadata/labels", &[])?;
     let claims = Claims::read(annotations);
-    claims.map(|_| ()).map_err(|bad| Refusal::invalid(format!("spec.jobTemplate.metadata: {bad}")))
+    claims
+        .map(|_| ())
+        .map_err(|bad| Refusal::invalid(format!("spec.jobTemplate.metadata: {bad}")).because("ClaimsMalformed"))
 }
 
 /// What reaches a Job: the template's spec, labels and annotations but for ours. An empty map is as good as none.

@@ -23,17 +23,18 @@ pub(super) fn create(kind: &Kind, object: &Value, operations: Vec<Value>, contex
         let warning = match Standing::of(kind.name, object, &claims, context, policies) {
             Standing::Allowed => None,
             Standing::Held(how) => Some(format!("held{how}")),
-            Standing::Denied(how) => {
+            Standing::Denied { rule, how } => {
                 return Err(Refusal::forbidden(format!(
                     "denied{how}; nothing was created. Have it done in a way that the policy allows, or ask the owners of the policy"
-                )));
+                )).by_rule(rule));
             }
         };
         Ok((operations.into_iter().chain(stamps).collect(), warning))
     };
     match held() {
         Ok((operations, warning)) => {
-            Answer { verdict: Verdict::Allow(operations), warnings: warning.into_iter().collect() }
+            let word = if warning.is_some() { "Held" } else { "Allowed" };
+            Answer { verdict: Verdict::Allow(operations), warnings: warning.into_iter().collect(), word }
         }
         Err(refusal) => Verdict::Refuse(refusal).into(),
     }
@@ -47,7 +48,7 @@ pub(super) fn advise(kind: &Kind, object: &Value, context: &Context<'_>) -> Vec<
         Ok((claims, _)) => match Standing::of(kind.name, object, &claims, context, policies) {
             Standing::Allowed => return vec![],
             Standing::Held(how) => format!("held{how}"),
-            Standing::Denied(how) => format!("denied{how}"),
+            Standing::Denied { how, .. } => format!("denied{how}"),
         },
     };
     vec![format!("with the gate enforced, this {} would be {would}", kind.name)]
@@ -56,14 +57,15 @@ pub(super) fn advise(kind: &Kind, object: &Value, context: &Context<'_>) -> Vec<
 /// The claims and the stamps, or what cannot be taken.
 fn readable(kind: &Kind, object: &Value, context: &Context<'_>) -> Result<(Claims, Vec<Value>), Refusal> {
     if !object.get("metadata").is_some_and(Value::is_object) || !object.get("spec").is_some_and(Value::is_object) {
-        return Err(Refusal::invalid("metadata or spec is missing"));
+        return Err(Refusal::invalid("metadata or spec is missing").because("Malformed"));
     }
     let stamps = creator::stamps(context.caller)?;
     let stamps: Vec<(&str, &str)> = stamps.iter().map(|(key, value)| (*key, value.as_str())).collect();
     only(object, "/metadata/annotations", kind.annotations)?;
     only(object, "/metadata/labels", kind.labels)?;
     let annotations = object.pointer("/metadata/annotations").unwrap_or(&Value::Null);
-    let claims = Claims::read(annotations).map_err(|bad| Refusal::invalid(bad.to_string()))?;
+    let claims =
+        Claims::read(annotations).map_err(|bad| Refusal::invalid(bad.to_string()).because("ClaimsMalformed"))?;
     Ok((claims, patch::entries(object, "/metadata/annotations", &stamps)))
 }
 
@@ -74,7 +76,8 @@ pub(super) fn only(object: &Value, map: &str, allowed: &[&str]) -> Result<(), Re
         Some(key) => {
             let path = map.trim_start_matches('/').replace('/', ".");
             let key = super::text::quote(key);
-            Err(Refusal::forbidden(format!("{path}: {key} is written by Countersign alone; leave it out")))
+            Err(Refusal::forbidden(format!("{path}: {key} is written by Countersign alone; leave it out"))
+                .because("ReservedKey"))
         }
     }
 }

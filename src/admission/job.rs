@@ -60,7 +60,7 @@ pub fn update(old: &Value, new: &Value, namespace: &str, speaks_for: Option<&(St
         "spec.suspend: Job {name} is held, and the Countersign operator alone starts it: {why}. Suspending stays open to you. In an emergency, whoever holds the verb override on approvalrequests.{} starts it by one patch of spec.suspend and annotation {}",
         names::GROUP,
         names::OVERRIDE_REASON
-    )))
+    )).because("Held"))
 }
 
 fn waits(request: &str, state: &str, namespace: &str) -> String {

@@ -6,6 +6,7 @@
 //! from memory. [`server`] carries them over HTTPS, [`registration`] tells the API server where. One question alone goes to
 //! the network, and before a verdict: whom the cluster authorizes to approve ([`deciders`]).
 
+mod annotations;
 mod creator;
 pub mod cronjob;
 pub mod deciders;

@@ -61,7 +61,7 @@ pub fn create(object: &Value, context: &Context<'_>) -> Answer {
     if node.is_some_and(|node| !node.is_null() && node.as_str() != Some("")) {
         return Verdict::Refuse(Refusal::forbidden(
             "spec.nodeName: a Pod in a gated namespace waits for approval before it is scheduled, and one with a node would not wait; leave spec.nodeName out (use spec.nodeSelector or affinity), or create a Job",
-        ))
+        ).because("NodeChosen"))
         .into();
     }
     let mut operations = gate(object);

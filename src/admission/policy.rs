@@ -27,14 +27,16 @@ fn check(old: &Value, object: &Value, caller: &Caller) -> Result<(), Refusal> {
             "metadata.annotations: {} is not what it must be, who last changed the spec; another webhook wrote it after Countersign's, so tell the platform team",
             names::EDITED_BY
         );
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("EditorOverwritten"));
     }
     if !changes(old, object) {
         return Ok(());
     }
     let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let spec = object.get("spec").unwrap_or(&Value::Null);
-    compile(name, spec, None).map(|_| ()).map_err(|broken| Refusal::invalid(broken.error.to_string()))
+    compile(name, spec, None)
+        .map(|_| ())
+        .map_err(|broken| Refusal::invalid(broken.error.to_string()).because("PolicyBroken"))
 }
 
 /// Whether the spec is another. What is created is.
@@ -45,7 +47,7 @@ fn changes(old: &Value, object: &Value) -> bool {
 fn stamps(old: &Value, object: &Value, caller: &Caller) -> Result<Vec<Value>, Refusal> {
     const ANNOTATIONS: &str = "/metadata/annotations";
     if !object.get("metadata").is_some_and(Value::is_object) {
-        return Err(Refusal::invalid("metadata is missing: give the policy a name"));
+        return Err(Refusal::invalid("metadata is missing: give the policy a name").because("Malformed"));
     }
     let pointer = patch::pointer(ANNOTATIONS, names::EDITED_BY);
     let editor = match changes(old, object) {
@@ -64,6 +66,7 @@ fn editor(caller: &Caller) -> Result<&str, Refusal> {
         Refusal::forbidden(format!(
             "{why}: who changes a policy is written into it. Use another identity, such as a service account"
         ))
+        .because("CallerUnfit")
     })?;
     Ok(&caller.username)
 }

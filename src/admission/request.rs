@@ -37,27 +37,29 @@ pub fn update(old: &Value, new: &Value, context: &Context<'_>) -> Verdict {
 
 fn stamp(object: &Value, context: &Context<'_>) -> Result<Vec<Value>, Refusal> {
     let Some(spec) = object.get("spec").and_then(Value::as_object) else {
-        return Err(Refusal::invalid("spec is missing: say what is asked (runID, stepID, requestedBy, reason)"));
+        return Err(Refusal::invalid("spec is missing: say what is asked (runID, stepID, requestedBy, reason)")
+            .because("Malformed"));
     };
     for field in ["review", "reviews"] {
         if present(spec, field) {
             let text = format!(
                 "spec.{field} cannot be set at creation: reviews come from reviewers, once status.digest is there"
             );
-            return Err(Refusal::forbidden(text));
+            return Err(Refusal::forbidden(text).because("ReviewAtCreation"));
         }
     }
     if spec.get("cancel") == Some(&Value::Bool(true)) {
-        return Err(Refusal::invalid("spec.cancel withdraws a request that exists; leave it out at creation"));
+        return Err(Refusal::invalid("spec.cancel withdraws a request that exists; leave it out at creation")
+            .because("CancelAtCreation"));
     }
     if has_entries(object, "ownerReferences") {
         let text = "metadata.ownerReferences cannot be set on a request: garbage collection would delete it on another's command";
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("OwnerReferences"));
     }
     if context.caller.groups.len() > MOST_GROUPS {
         let text =
             format!("you are in {} groups; a requester may be in {MOST_GROUPS} at most", context.caller.groups.len());
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("TooManyGroups"));
     }
     let Caller { username, uid, groups, .. } = context.caller;
     let requester = Requester {
@@ -83,7 +85,8 @@ fn change(old: &Value, new: &Value, context: &Context<'_>) -> Result<Vec<Value>,
     let cancels = after.get("cancel") != before.get("cancel");
     let reviews = present(&after, "review");
     if cancels && reviews {
-        return Err(Refusal::invalid("spec.review and spec.cancel cannot be set at once; send one of them"));
+        return Err(Refusal::invalid("spec.review and spec.cancel cannot be set at once; send one of them")
+            .because("ReviewAndCancel"));
     }
     if cancels {
         cancel(old, &before, &after, context.caller)?;
@@ -92,7 +95,8 @@ fn change(old: &Value, new: &Value, context: &Context<'_>) -> Result<Vec<Value>,
         // Whoever wrote it is unknown: it must not be sealed in the name of the next who comes along.
         return Err(Refusal::conflict(
             "spec.review holds a review that was stored unseen; cancel this request and ask anew",
-        ));
+        )
+        .because("UnseenReview"));
     }
     if reviews { review::seal_review(old, &after, context) } else { Ok(vec![]) }
 }
@@ -107,7 +111,7 @@ fn same_metadata(old: &Value, new: &Value, username: &str) -> Result<(), Refusal
         if before != after && !allowed {
             let text =
                 format!("metadata.{field} of a request cannot be changed; review it by setting spec.review alone");
-            return Err(Refusal::forbidden(text));
+            return Err(Refusal::forbidden(text).because("MetadataChanged"));
         }
     }
     Ok(())
@@ -147,7 +151,7 @@ fn same_ask(before: &Map<String, Value>, after: &Map<String, Value>) -> Result<(
                 "spec.{field} cannot be changed: what is asked stays as it was; cancel and create a new request"
             ),
         };
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("SpecChanged"));
     }
     Ok(())
 }
@@ -159,7 +163,7 @@ fn cancel(
     caller: &Caller,
 ) -> Result<(), Refusal> {
     if before.get("cancel") == Some(&Value::Bool(true)) {
-        return Err(Refusal::conflict("spec.cancel is set once and stays"));
+        return Err(Refusal::conflict("spec.cancel is set once and stays").because("CancelStays"));
     }
     if after.get("cancel") != Some(&Value::Bool(true)) {
         // An explicit false where nothing stood is no change.
@@ -173,7 +177,7 @@ fn cancel(
             "only the requester ({}) may withdraw this request; to stop it as a reviewer, deny it",
             requester.username
         );
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("NotTheRequester"));
     }
     review::unfinished(old)
 }

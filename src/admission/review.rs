@@ -21,7 +21,7 @@ pub(super) fn unfinished(old: &Value) -> Result<(), Refusal> {
     if status.state.is_final() {
         let text =
             format!("this request is {} already ({}); nothing can change that", status.state.as_str(), status.message);
-        return Err(Refusal::conflict(text));
+        return Err(Refusal::conflict(text).because("Ended"));
     }
     Ok(())
 }
@@ -29,8 +29,10 @@ pub(super) fn unfinished(old: &Value) -> Result<(), Refusal> {
 fn status(old: &Value) -> Result<ApprovalRequestStatus, Refusal> {
     match old.get("status") {
         None => Ok(ApprovalRequestStatus::default()),
-        Some(status) => serde_json::from_value(status.clone())
-            .map_err(|_| Refusal::conflict("the stored status cannot be read by this operator; ask the platform team")),
+        Some(status) => serde_json::from_value(status.clone()).map_err(|_| {
+            Refusal::conflict("the stored status cannot be read by this operator; ask the platform team")
+                .because("StatusUnreadable")
+        }),
     }
 }
 
@@ -52,7 +54,9 @@ pub(super) fn seal_review(
     unfinished(old)?;
     let status = status(old)?;
     if old.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null()) {
-        return Err(Refusal::conflict("this request is being deleted; it takes no more reviews"));
+        return Err(
+            Refusal::conflict("this request is being deleted; it takes no more reviews").because("BeingDeleted")
+        );
     }
     let input = input(after, &status)?;
     in_time(&status, context)?;
@@ -76,12 +80,13 @@ fn input(after: &Map<String, Value>, status: &ApprovalRequestStatus) -> Result<R
     let digest = status.digest.as_deref().unwrap_or("not there yet");
     if review.get("digest").is_none_or(|d| d.as_str().is_none_or(str::is_empty)) {
         let text = format!("spec.review.digest is missing: name the digest that you read in status.digest ({digest})");
-        return Err(Refusal::invalid(text));
+        return Err(Refusal::invalid(text).because("DigestMissing"));
     }
     serde_json::from_value(review.clone()).map_err(|e| {
         Refusal::invalid(format!(
             "spec.review: {e}; it takes decision (Approve or Deny), digest, and a comment if you like"
         ))
+        .because("Malformed")
     })
 }
 
@@ -89,13 +94,14 @@ fn in_time(status: &ApprovalRequestStatus, context: &Context<'_>) -> Result<(), 
     let evaluated = condition::find(&status.conditions, "Evaluated").is_some_and(|c| c.status == ConditionStatus::True);
     if !evaluated || status.digest.is_none() {
         let why = if status.message.is_empty() { "it was not evaluated yet" } else { &status.message };
-        return Err(Refusal::conflict(format!("this request cannot be reviewed now: {why}")));
+        return Err(Refusal::conflict(format!("this request cannot be reviewed now: {why}")).because("NotEvaluated"));
     }
     // Once approved, the release may wait for a window far longer: a denial must still stop it, and whoever may pass the
     // window lets it go. What was approved too late completes nothing, which is for the lifecycle to see.
     match &status.pending_until {
         Some(until) if context.now >= until.0 && status.state != State::Approved => {
-            Err(Refusal::conflict(format!("this request expired at {}; the workflow has to ask anew", until.0)))
+            Err(Refusal::conflict(format!("this request expired at {}; the workflow has to ask anew", until.0))
+                .because("TooLate"))
         }
         _ => Ok(()),
     }
@@ -111,13 +117,14 @@ fn same_digest(input: &ReviewInput, status: &ApprovalRequestStatus, old: &Value)
     Err(Refusal::conflict(format!(
         "what you reviewed is not what stands here now: you name {}, it is {current}; read it again with `kubectl get apr {name} -n {namespace} -o yaml` and decide anew",
         input.digest
-    )))
+    )).because("OtherDigest"))
 }
 
 fn commented(input: &ReviewInput, status: &ApprovalRequestStatus) -> Result<(), Refusal> {
     let blank = input.comment.as_deref().is_none_or(|comment| comment.trim().is_empty());
     if status.require_comment && input.decision == ReviewDecision::Approve && blank {
-        return Err(Refusal::invalid("this approval takes a comment: say in spec.review.comment what you checked"));
+        return Err(Refusal::invalid("this approval takes a comment: say in spec.review.comment what you checked")
+            .because("CommentMissing"));
     }
     Ok(())
 }
@@ -147,7 +154,7 @@ fn may_review(
             }
         }
         let text = format!("{} is not an approver of this request; it takes {}", caller.username, who.join(" or "));
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("NotAnApprover"));
     }
     Ok(())
 }
@@ -160,17 +167,17 @@ fn may_approve(status: &ApprovalRequestStatus, old: &Value, context: &Context<'_
     let own = is_requester(&requester, username, context.caller.uid.as_deref());
     if own && status.self_approval != Some(SelfApproval::Allow) {
         let text = "you asked for this yourself, and its policy forbids self-approval; someone else must approve (to withdraw it, set spec.cancel)";
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("SelfApproval"));
     }
     let parties = status.target.as_ref().map_or(&[][..], |target| &target.parties);
     if parties.contains(username) && status.self_approval != Some(SelfApproval::Allow) {
         let text = format!(
             "{username} has a part in what would run (its creator, the author of its CronJob, or the account it runs as), and its policy forbids self-approval; someone else must approve"
         );
-        return Err(Refusal::forbidden(text));
+        return Err(Refusal::forbidden(text).because("HasAPart"));
     }
     if status.excluded.contains(username) {
-        return Err(Refusal::forbidden(excluded(username, parties.contains(username))));
+        return Err(Refusal::forbidden(excluded(username, parties.contains(username))).because("Excluded"));
     }
     Ok(())
 }
@@ -212,10 +219,11 @@ fn own_words(entries: &[Value], old: &Value, context: &Context<'_>) -> Vec<Revie
 fn says_anew(input: &ReviewInput, said: &[Review]) -> Result<(), Refusal> {
     if input.decision == ReviewDecision::Approve && said.iter().any(|r| r.decision == ReviewDecision::Deny) {
         let text = "you denied this request, and a denial stands; someone else may approve, or the workflow asks anew";
-        return Err(Refusal::conflict(text));
+        return Err(Refusal::conflict(text).because("DeniedBefore"));
     }
     if said.last().is_some_and(|last| last.decision == input.decision && last.digest == input.digest) {
-        return Err(Refusal::conflict(format!("you have said {:?} to this already; it counts once", input.decision)));
+        return Err(Refusal::conflict(format!("you have said {:?} to this already; it counts once", input.decision))
+            .because("SaidBefore"));
     }
     Ok(())
 }
@@ -223,12 +231,12 @@ fn says_anew(input: &ReviewInput, said: &[Review]) -> Result<(), Refusal> {
 fn has_room(input: &ReviewInput, entries: &[Value]) -> Result<(), Refusal> {
     if entries.len() >= MOST_REVIEWS {
         let text = format!("this request holds {MOST_REVIEWS} reviews and takes no more; ask anew");
-        return Err(Refusal::conflict(text));
+        return Err(Refusal::conflict(text).because("Full"));
     }
     let approvals = entries.iter().filter(|entry| entry["decision"] == "Approve").count() as i64;
     if input.decision == ReviewDecision::Approve && approvals >= MAX_APPROVALS {
         let text = format!("this request holds {approvals} approvals and takes no more, only denials; ask anew");
-        return Err(Refusal::conflict(text));
+        return Err(Refusal::conflict(text).because("Full"));
     }
     Ok(())
 }
@@ -247,11 +255,13 @@ fn entry(
         time: MicroTime(context.now),
         seal: UNUSABLE_SEAL.into(),
     };
-    let unsealable = |_| Refusal::invalid("this review cannot be sealed; leave the comment out and try again");
+    let unsealable =
+        |_| Refusal::invalid("this review cannot be sealed; leave the comment out and try again").because("Unsealable");
     let mut entry = serde_json::to_value(review).map_err(unsealable)?;
     if !context.dry_run {
-        let seal = seal(context.key, uid(old), &entry)
-            .map_err(|_| Refusal::invalid("this review cannot be sealed; leave the comment out and try again"))?;
+        let seal = seal(context.key, uid(old), &entry).map_err(|_| {
+            Refusal::invalid("this review cannot be sealed; leave the comment out and try again").because("Unsealable")
+        })?;
         entry["seal"] = Value::String(seal);
     }
     Ok(entry)

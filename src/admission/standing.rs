@@ -38,8 +38,13 @@ pub(super) enum Standing {
     Allowed,
     /// It waits: for what, in words that go on after "held".
     Held(String),
-    /// It never runs: in words that go on after "denied".
-    Denied(String),
+    /// It never runs.
+    Denied {
+        /// A rule that denies it, as `policy/name`.
+        rule: String,
+        /// In words that go on after "denied".
+        how: String,
+    },
 }
 
 impl Standing {
@@ -55,8 +60,8 @@ impl Standing {
             rule.rule.decision == Decision::Deny && (claims.request.is_none() || whatever_is_claimed(rule))
         };
         let denials: Vec<_> = outcome.matches.iter().filter(|rule| denying(rule)).collect();
-        if !denials.is_empty() {
-            return Self::Denied(denied(&denials));
+        if let Some(first) = denials.first() {
+            return Self::Denied { rule: format!("{}/{}", first.policy, first.rule.name), how: denied(&denials) };
         }
         if let Some(request) = &claims.request {
             return Self::Held(format!(" until request {request} in namespace {namespace} is approved"));

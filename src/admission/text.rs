@@ -6,12 +6,20 @@ const LONGEST_WARNING: usize = 256;
 /// Longest refusal, in bytes.
 const LONGEST_MESSAGE: usize = 2000;
 
+/// Longest audit annotation, in bytes.
+const LONGEST_ANNOTATION: usize = 128;
+
 /// Longest quotation of what somebody wrote, in bytes.
 const LONGEST_QUOTE: usize = 100;
 
 /// As an admission warning. The API server drops one with a control character in it without a word.
 pub(super) fn warning(text: &str) -> String {
     cut(plain(text), LONGEST_WARNING)
+}
+
+/// As an audit annotation.
+pub(super) fn annotation(text: &str) -> String {
+    cut(plain(text), LONGEST_ANNOTATION)
 }
 
 /// As the message of a refusal.

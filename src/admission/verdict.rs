@@ -1,6 +1,7 @@
 //! What admission answers.
 
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Who makes the request, as the API server authenticated them.
@@ -21,6 +22,8 @@ pub struct Caller {
 pub struct Refusal {
     /// 403 who you are, 409 when you came, 422 what you sent, 503 what is not known yet.
     pub code: u16,
+    /// Why, in one CamelCase word, or the rule that denies. It is counted and logged: nothing that a tenant words.
+    pub word: Cow<'static, str>,
     /// For the caller.
     pub message: String,
 }
@@ -41,38 +44,57 @@ pub struct Answer {
     pub verdict: Verdict,
     /// Shown by kubectl as `Warning: …`. The wire cuts and escapes them.
     pub warnings: Vec<String>,
+    /// How it passed, in one word.
+    pub word: &'static str,
 }
 
 impl From<Verdict> for Answer {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, warnings: vec![] }
+        Self { verdict, warnings: vec![], word: "Accepted" }
     }
 }
 
 impl Refusal {
+    fn new(code: u16, message: String) -> Self {
+        let refusal = Self { code, word: Cow::Borrowed(""), message };
+        let word = refusal.reason();
+        refusal.because(word)
+    }
+
+    /// The same, with the word for why.
+    pub(super) fn because(self, word: &'static str) -> Self {
+        Self { word: Cow::Borrowed(word), ..self }
+    }
+
+    /// The same, for the rule `policy/name`.
+    pub(super) fn by_rule(self, rule: String) -> Self {
+        Self { word: Cow::Owned(rule), ..self }
+    }
+
     /// Not for this caller.
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
-        Self { code: 403, message: message.into() }
+        Self::new(403, message.into())
     }
 
     /// Not at this time, or not any more.
     pub(super) fn conflict(message: impl Into<String>) -> Self {
-        Self { code: 409, message: message.into() }
+        Self::new(409, message.into())
     }
 
     /// Not in this form.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self { code: 422, message: message.into() }
+        Self::new(422, message.into())
     }
 
     /// Not before every policy is known. A client that obeys `Retry-After`, as kubectl does, asks again by itself.
     pub(super) fn not_ready() -> Self {
-        Self { code: 503, message: "Countersign has not read all policies yet; try again in a moment".into() }
+        Self::new(503, "Countersign has not read all policies yet; try again in a moment".into()).because("NotReady")
     }
 
     /// Not before the authorizer answers.
     pub(super) fn unanswered(policy: &str) -> Self {
-        Self { code: 503, message: format!("whether you may approve policy {policy} cannot be asked now; try again") }
+        let text = format!("whether you may approve policy {policy} cannot be asked now; try again");
+        Self::new(503, text).because("AuthorizerSilent")
     }
 
     /// Seconds after which asking again may help.

@@ -2,7 +2,9 @@
 //! drop what this version does not know.
 
 use crate::admission::standing::Context as Hold;
-use crate::admission::{Answer, Caller, GateView, Refusal, Verdict, cronjob, job, pod, policy, request, review, text};
+use crate::admission::{
+    Answer, Caller, GateView, Refusal, Verdict, annotations, cronjob, job, pod, policy, request, review, text,
+};
 use crate::api::{TargetKind, names};
 use crate::binding::Keyring;
 use crate::lifecycle::traits;
@@ -111,7 +113,8 @@ impl AdmissionReview {
             }
             _ => vec![],
         };
-        Answer { verdict: Verdict::Allow(vec![]), warnings }
+        let word = if warnings.is_empty() { "Accepted" } else { "Warned" };
+        Answer { verdict: Verdict::Allow(vec![]), warnings, word }
     }
 
     /// Stamps a policy, and leaves it to [`AdmissionReview::judge`] whether it may be stored.
@@ -145,9 +148,20 @@ impl AdmissionReview {
         self.request.object.pointer("/spec/review/decision").is_some_and(|decision| decision == "Deny")
     }
 
+    /// The review that it brings to a request, if it brings one.
+    fn review(&self) -> Option<&Value> {
+        let request = &self.request;
+        let changes = matches!(
+            (kind(request), request.operation.as_str()),
+            ((names::GROUP, _, "approvalrequests", ""), "UPDATE")
+        );
+        request.object.pointer("/spec/review").filter(|review| changes && !review.is_null())
+    }
+
     /// The answer as it goes over the wire.
     pub fn answer(&self, answer: Answer) -> Value {
         let uid = &self.request.uid;
+        let annotations = annotations::annotations(&answer, self.review());
         let mut response = match answer.verdict {
             Verdict::Allow(operations) if operations.is_empty() => json!({"uid": uid, "allowed": true}),
             Verdict::Allow(operations) => {
@@ -159,6 +173,7 @@ impl AdmissionReview {
         if !answer.warnings.is_empty() {
             response["warnings"] = answer.warnings.iter().map(|w| text::warning(w)).collect();
         }
+        response["auditAnnotations"] = annotations;
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
     }
 }
@@ -233,5 +248,8 @@ fn judge(request: &Request, context: &Context<'_>) -> Answer {
 
 fn not_judged(request: &Request) -> Answer {
     let (operation, resource) = (&request.operation, &request.resource.resource);
-    Verdict::Refuse(Refusal::invalid(format!("this webhook does not judge {operation} of {resource}"))).into()
+    Verdict::Refuse(
+        Refusal::invalid(format!("this webhook does not judge {operation} of {resource}")).because("NotJudged"),
+    )
+    .into()
 }

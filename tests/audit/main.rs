@@ -6,6 +6,7 @@ mod support;
 
 mod crash;
 mod effects;
+mod joined;
 mod python;
 mod story;
 mod tamper;

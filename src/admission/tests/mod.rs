@@ -1,5 +1,6 @@
 //! Verdicts through the router, as the API server asks for them.
 
+mod annotations;
 mod authorized;
 mod cronjobs;
 mod hostile;
@@ -162,7 +163,20 @@ async fn ask_server(path: &str, server: Server, review: Value) -> (Value, Value)
         let patch: json_patch::Patch = serde_json::from_slice(&STANDARD.decode(patch).unwrap()).unwrap();
         json_patch::patch(&mut object, &patch).unwrap();
     }
-    (answer["response"].clone(), object)
+    let mut response = answer["response"].clone();
+    annotated(&response.as_object_mut().unwrap().remove("auditAnnotations").unwrap(), response["allowed"] == true);
+    (response, object)
+}
+
+/// Every answer says in the audit log how it came out, and no more than it may.
+fn annotated(annotations: &Value, allowed: bool) {
+    assert_eq!(annotations["verdict"], if allowed { "accepted" } else { "refused" });
+    let known = ["verdict", "reason", "decision", "digest"];
+    for (key, value) in annotations.as_object().unwrap() {
+        let value = value.as_str().unwrap();
+        assert!(known.contains(&&**key) && !value.is_empty() && value.len() <= 128, "{annotations}");
+    }
+    assert!(annotations["reason"].is_string());
 }
 
 /// Asks, and asks again about the result: there must be nothing left to do.

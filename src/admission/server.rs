@@ -3,6 +3,7 @@
 
 use crate::admission::deciders::Deciders;
 use crate::admission::{AdmissionReview, Answer, Context, GateView, Verdict, registration};
+use crate::audit::Refusals;
 use crate::binding::Keyring;
 use axum::Router;
 use axum::body::Bytes;
@@ -13,8 +14,8 @@ use axum::routing::{get, post};
 use axum_server::tls_rustls::RustlsConfig;
 use jiff::Timestamp;
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Largest review that is read: two objects of the largest size that etcd takes, and room around them.
 const LARGEST: usize = 8 << 20;
@@ -30,6 +31,8 @@ pub struct Server {
     pub deciders: Arc<Deciders>,
     /// Whether the operator knows everything it watches.
     pub ready: Arc<AtomicBool>,
+    /// Where refusals are counted for the audit trail.
+    pub refusals: Arc<Mutex<Refusals>>,
 }
 
 /// The routes: `/admit` for reviews, `/admit/warn` for those of namespaces whose gate only warns, `/admit/stamp` for policies
@@ -48,23 +51,19 @@ pub fn router(server: Server) -> Router {
 async fn admit(State(server): State<Server>, body: Bytes) -> Response {
     let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
     let answer = server.judge(&review).await;
-    answered(&review, answer)
+    server.answered(&review, answer)
 }
 
 async fn warn(State(server): State<Server>, body: Bytes) -> Response {
     let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
     let answer = review.advise(&server.context(&[]));
-    answered(&review, answer)
+    server.answered(&review, answer)
 }
 
-async fn stamp(body: Bytes) -> Response {
+async fn stamp(State(server): State<Server>, body: Bytes) -> Response {
     let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
     let answer = review.stamp();
-    answered(&review, answer)
-}
-
-fn answered(review: &AdmissionReview, answer: Answer) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], review.answer(answer).to_string()).into_response()
+    server.answered(&review, answer)
 }
 
 fn not_a_review() -> Response {
@@ -72,6 +71,15 @@ fn not_a_review() -> Response {
 }
 
 impl Server {
+    fn answered(&self, review: &AdmissionReview, answer: Answer) -> Response {
+        if let Verdict::Refuse(refusal) = &answer.verdict
+            && let Some(attempt) = review.attempt(refusal)
+        {
+            self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(attempt, Timestamp::now());
+        }
+        ([(header::CONTENT_TYPE, "application/json")], review.answer(answer).to_string()).into_response()
+    }
+
     fn context<'a>(&'a self, authorized: &'a [String]) -> Context<'a> {
         Context { key: &self.key, view: &*self.view, authorized, now: Timestamp::now() }
     }

@@ -5,7 +5,9 @@ use crate::admission::standing::Context as Hold;
 use crate::admission::{
     Answer, Caller, GateView, Refusal, Verdict, annotations, cronjob, job, pod, policy, request, review, text,
 };
+use crate::api::record::{RecordedCaller, RecordedRequest};
 use crate::api::{TargetKind, names};
+use crate::audit::Attempt;
 use crate::binding::Keyring;
 use crate::lifecycle::traits;
 use crate::risk::Work;
@@ -148,6 +150,21 @@ impl AdmissionReview {
         self.request.object.pointer("/spec/review/decision").is_some_and(|decision| decision == "Deny")
     }
 
+    /// What a refusal is counted as; nothing where it was only tried out, or where nothing was judged yet.
+    pub fn attempt<'a>(&'a self, refusal: &'a Refusal) -> Option<Attempt<'a>> {
+        let request = &self.request;
+        let Caller { username, uid, groups, .. } = self.caller();
+        (!request.dry_run && refusal.retry_after().is_none()).then(|| Attempt {
+            caller: RecordedCaller { username, uid, groups },
+            operation: &request.operation,
+            resource: &request.resource.resource,
+            namespace: &request.namespace,
+            name: text::quote(&request.name),
+            request: stored_request(request),
+            word: &refusal.word,
+        })
+    }
+
     /// The review that it brings to a request, if it brings one.
     fn review(&self) -> Option<&Value> {
         let request = &self.request;
@@ -176,6 +193,20 @@ impl AdmissionReview {
         response["auditAnnotations"] = annotations;
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
     }
+}
+
+/// The names of the stored request that is changed.
+fn stored_request(request: &Request) -> Option<RecordedRequest> {
+    let text = |pointer: &str| request.old_object.pointer(pointer).and_then(Value::as_str).map(String::from);
+    let of_ours = matches!(kind(request), (names::GROUP, _, "approvalrequests", ""));
+    of_ours.then_some(RecordedRequest {
+        namespace: text("/metadata/namespace")?,
+        name: text("/metadata/name")?,
+        uid: text("/metadata/uid")?,
+        run_id: text("/spec/runID")?,
+        step_id: text("/spec/stepID")?,
+        requested_by: text("/spec/requestedBy")?,
+    })
 }
 
 fn status(refusal: &Refusal) -> Value {

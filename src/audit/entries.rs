@@ -38,6 +38,11 @@ pub fn keys(told: &Told<'_>) -> Vec<String> {
     transitions(told).iter().map(|what| what.key(told)).collect()
 }
 
+/// The key of the entry that will say how the request of that uid ended, if it has.
+pub fn end(uid: &str, status: &ApprovalRequestStatus) -> Option<String> {
+    ended(status).map(|transition| key_of(uid, status.revision, transition))
+}
+
 /// The entries of a request that are not known yet, in the order of what happened. `reviews` are its own, as stored.
 pub fn of_request(told: &Told<'_>, reviews: &[Value], known: impl Fn(&str) -> bool) -> Vec<RecordEntry> {
     let missing = transitions(told).into_iter().map(|what| (what.key(told), what)).filter(|(key, _)| !known(key));
@@ -85,30 +90,39 @@ impl What<'_> {
         match self {
             Self::Asked => format!("{uid}/0/Requested"),
             Self::Reviewed(place) => format!("{uid}/{place}/Reviewed"),
-            Self::Came(transition, _) => format!("{uid}/{}/{}", told.status.revision, transition.as_str()),
+            Self::Came(transition, _) => key_of(uid, told.status.revision, *transition),
         }
     }
+}
+
+fn key_of(uid: &str, revision: i64, transition: Transition) -> String {
+    format!("{uid}/{revision}/{}", transition.as_str())
 }
 
 fn transitions<'a>(told: &Told<'a>) -> Vec<What<'a>> {
     let holds =
         |type_: &str| condition::find(&told.status.conditions, type_).filter(|c| c.status == ConditionStatus::True);
     let came = |transition: Transition| holds(transition.as_str()).map(|c| What::Came(transition, c));
-    let overridden = holds("Overridden").is_some();
-    let end = match told.status.state {
-        State::Released if overridden => Some(Transition::Overridden),
+    let mut found = vec![What::Asked];
+    found.extend(came(Transition::Evaluated));
+    found.extend((0..told.reviews).map(What::Reviewed));
+    found.extend(came(Transition::Approved));
+    found.extend(ended(told.status).and_then(came));
+    found
+}
+
+/// How a request ended, if it has.
+fn ended(status: &ApprovalRequestStatus) -> Option<Transition> {
+    let overridden =
+        || condition::find(&status.conditions, "Overridden").is_some_and(|c| c.status == ConditionStatus::True);
+    match status.state {
+        State::Released if overridden() => Some(Transition::Overridden),
         State::Released => Some(Transition::Released),
         State::Denied => Some(Transition::Denied),
         State::Expired => Some(Transition::Expired),
         State::Cancelled => Some(Transition::Cancelled),
         State::Pending | State::Approved => None,
-    };
-    let mut found = vec![What::Asked];
-    found.extend(came(Transition::Evaluated));
-    found.extend((0..told.reviews).map(What::Reviewed));
-    found.extend(came(Transition::Approved));
-    found.extend(end.and_then(came));
-    found
+    }
 }
 
 fn entry(told: &Told<'_>, reviews: &[Value], key: String, what: &What<'_>) -> RecordEntry {
@@ -211,7 +225,7 @@ fn caller(username: &str) -> RecordedCaller {
     RecordedCaller { username: username.into(), uid: None, groups: vec![] }
 }
 
-fn blank(transition: Transition, time: Timestamp) -> RecordEntry {
+pub(super) fn blank(transition: Transition, time: Timestamp) -> RecordEntry {
     RecordEntry {
         key: String::new(),
         transition,
@@ -227,8 +241,14 @@ fn blank(transition: Transition, time: Timestamp) -> RecordEntry {
     }
 }
 
-fn cut(text: &str) -> String {
-    let end = (0..=text.len().min(LONGEST)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+/// A message, as long as one may be.
+pub(super) fn cut(text: &str) -> String {
+    cut_to(text, LONGEST)
+}
+
+/// The first bytes of a text, as many as may be.
+pub(super) fn cut_to(text: &str, longest: usize) -> String {
+    let end = (0..=text.len().min(longest)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text[..end].into()
 }
 

@@ -26,8 +26,8 @@ pub struct Ledger {
     broken: bool,
     /// Who signed the last record.
     signer: Option<String>,
-    /// What is recorded, by uid: revision and transition.
-    recorded: HashMap<String, Vec<(i64, Transition)>>,
+    /// What is recorded, by uid: revision, transition, and the number of the entry.
+    recorded: HashMap<String, Vec<(i64, Transition, i64)>>,
     waiting: VecDeque<RecordEntry>,
     waiting_keys: HashSet<String>,
 }
@@ -70,9 +70,12 @@ impl Ledger {
         self.signer = Some(record.key_id);
         let mut uids = BTreeSet::new();
         let mut written = HashSet::new();
-        for entry in record.entries {
-            if let Some((uid, place)) = split(&entry.key) {
-                self.recorded.entry(uid.into()).or_default().push(place);
+        for (number, entry) in (record.sequence..).zip(record.entries) {
+            // What was refused is offered once, and nobody asks for it again.
+            if let Some((uid, (revision, transition))) =
+                split(&entry.key).filter(|_| entry.transition != Transition::Refused)
+            {
+                self.recorded.entry(uid.into()).or_default().push((revision, transition, number));
                 uids.insert(uid.into());
             }
             if self.waiting_keys.remove(&entry.key) {
@@ -92,7 +95,19 @@ impl Ledger {
 
     /// Whether there is an entry of that key.
     pub fn is_recorded(&self, key: &str) -> bool {
-        split(key).is_some_and(|(uid, place)| self.recorded.get(uid).is_some_and(|places| places.contains(&place)))
+        self.number(key).is_some()
+    }
+
+    /// The number of the entry of that key, once it is recorded.
+    pub fn number(&self, key: &str) -> Option<i64> {
+        let (uid, place) = split(key)?;
+        let recorded = self.recorded.get(uid)?.iter();
+        recorded.rev().find(|(revision, transition, _)| (*revision, *transition) == place).map(|(.., number)| *number)
+    }
+
+    /// Whether an entry of that transition waits to be recorded.
+    pub fn waits(&self, transition: Transition) -> bool {
+        self.waiting.iter().any(|entry| entry.transition == transition)
     }
 
     /// Whether an entry of that key is recorded, or waits to be.

@@ -113,3 +113,29 @@ fn what_is_gone_is_forgotten() {
     ledger.forget("uid");
     assert!(!ledger.is_recorded("uid/1/Reviewed"));
 }
+
+#[test]
+fn the_number_of_an_entry_is_known_once_it_is_recorded() {
+    let mut ledger = ledger();
+    ledger.offer(support::entry("a/0/Requested"));
+    ledger.offer(support::entry("a/1/Released"));
+    assert_eq!(ledger.number("a/1/Released"), None);
+    ledger.learn(&written(&ledger), &keys()).unwrap();
+    ledger.offer(support::entry("b/0/Requested"));
+    ledger.learn(&written(&ledger), &keys()).unwrap();
+    let numbers = ["a/0/Requested", "a/1/Released", "b/0/Requested", "b/1/Released", "x"].map(|key| ledger.number(key));
+    assert_eq!(numbers, [Some(1), Some(2), Some(3), None, None]);
+}
+
+/// An operator that refuses for years keeps nothing of it.
+#[test]
+fn refusals_wait_and_are_written_and_leave_nothing_in_memory() {
+    let mut ledger = ledger();
+    let refused =
+        RecordEntry { transition: Transition::Refused, count: Some(7), ..support::entry("refused-5a/1/Refused") };
+    assert!(!ledger.waits(Transition::Refused));
+    assert!(ledger.offer(refused));
+    assert!(ledger.waits(Transition::Refused));
+    assert!(ledger.learn(&written(&ledger), &keys()).unwrap().is_empty());
+    assert!(!ledger.waits(Transition::Refused) && ledger.recorded.is_empty() && ledger.head().length == 1);
+}

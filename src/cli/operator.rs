@@ -4,6 +4,7 @@ use crate::admission::deciders::{AccessReviews, Deciders};
 use crate::admission::registration::{self, Hold};
 use crate::admission::{server, tls};
 use crate::api::{TargetKind, names};
+use crate::audit::Refusals;
 use crate::cli::manifests;
 use crate::controller::{self, Index, ReadSecrets};
 use crate::integrity::{self, Integrity};
@@ -17,8 +18,8 @@ use serde_json::Value;
 use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -72,6 +73,12 @@ pub struct Args {
     #[arg(long)]
     reanchor_audit: bool,
 
+    /// Seconds between two times that refused attempts are recorded in the audit trail, counted by caller, resource,
+    /// namespace and reason.
+    #[arg(long, env = "COUNTERSIGN_REFUSALS_EVERY", default_value = "30", value_name = "SECONDS",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    refusals_every: u16,
+
     /// Write logs as JSON, one object a line.
     #[arg(long, env = "COUNTERSIGN_LOG_JSON")]
     log_json: bool,
@@ -114,12 +121,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         capabilities(&client).await.context("the API server does not tell its version")?,
     ));
     let ready = Arc::new(AtomicBool::new(false));
+    let refusals = Arc::new(Mutex::new(refusals(args.refusals_every)?));
     let mut tasks = JoinSet::new();
     let hold = args.hold.choose(&client).await.context("the API server does not tell what it serves")?;
     let mut expected = manifests::admission_objects(&args.namespace, hold)?;
     if let Some(url) = &args.admission_url {
         let deciders = Arc::new(Deciders::new(Arc::new(AccessReviews(client.clone()))));
-        let server = server::Server { key: key.clone(), view: index.clone(), deciders, ready: ready.clone() };
+        let server = server::Server {
+            key: key.clone(),
+            view: index.clone(),
+            deciders,
+            ready: ready.clone(),
+            refusals: refusals.clone(),
+        };
         expected.extend(serve_admission(&mut tasks, &args, (url, hold), &client, server).await?);
     }
     let instance = format!("{}/{}", args.namespace, std::process::id());
@@ -145,6 +159,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         secrets: args.read_secrets,
         checkpoints: sink(args.checkpoints),
         reanchor: args.reanchor_audit,
+        refusals,
         hooks: Arc::new(Alarm { integrity, metrics }),
     };
     tasks.spawn(controller::run(settings, move || {
@@ -163,6 +178,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         },
     }
     Ok(())
+}
+
+/// Counts refusals for this start of the operator, which differs from every other.
+fn refusals(every: u16) -> anyhow::Result<Refusals> {
+    let start = getrandom::u64().map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
+    Ok(Refusals::new(&format!("{start:016x}"), jiff::SignedDuration::from_secs(every.into())))
 }
 
 fn sink(checkpoints: Option<PathBuf>) -> controller::Sink {

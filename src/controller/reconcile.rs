@@ -1,6 +1,7 @@
 //! The loop: watches feed the index, changes are queued, workers observe, plan and apply.
 
 use crate::api::{InputKind, TargetKind, names};
+use crate::audit::Refusals;
 use crate::binding::Keyring;
 use crate::controller::apply::{self, Writer, Written};
 use crate::controller::error::{Class, Error};
@@ -54,7 +55,8 @@ struct Trouble {
 /// Runs the controller until one of its tasks ends, which is an error: a process that goes on without one would look alive
 /// and do nothing. Calls `ready` once everything is known.
 pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> String {
-    let Settings { client, namespace, instance, index, key, secrets, checkpoints, reanchor, hooks } = settings;
+    let Settings { client, namespace, instance, index, key, secrets, checkpoints, reanchor, refusals, hooks } =
+        settings;
     let recorder = Arc::new(Recorder::new(
         &client,
         &namespace,
@@ -86,7 +88,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         telling.await;
         "telling Events"
     });
-    spawn_recorder(&mut tasks, &controller, recorder);
+    spawn_recorder(&mut tasks, &controller, recorder, refusals);
     spawn_watches(&mut tasks, &controller, &client);
     spawn_timers(&mut tasks, &controller, timers);
     // Decisions rest on everything, so none is made before everything is known.
@@ -113,11 +115,20 @@ fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> Stri
     }
 }
 
-fn spawn_recorder(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, recorder: Arc<Recorder>) {
-    let (controller, writing) = (controller.clone(), recorder.clone());
+fn spawn_recorder(
+    tasks: &mut JoinSet<&'static str>,
+    controller: &Arc<Controller>,
+    recorder: Arc<Recorder>,
+    refusals: Arc<Mutex<Refusals>>,
+) {
+    let (controller, writing, counting) = (controller.clone(), recorder.clone(), recorder.clone());
     tasks.spawn(async move {
         writing.run(|keys| controller.enqueue(keys)).await;
         "writing the audit trail"
+    });
+    tasks.spawn(async move {
+        counting.run_refusals(&refusals).await;
+        "recording refusals"
     });
     tasks.spawn(async move {
         error!("{}", recorder.run_checkpoints().await);

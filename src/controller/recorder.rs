@@ -2,7 +2,7 @@
 //! write the same number meet at the name, and the second reads what the first wrote.
 
 use crate::api::{ApprovalRecord, names};
-use crate::audit::{Fault, Keys, by_name, object_name};
+use crate::audit::{Fault, Keys, Refusals, by_name, object_name};
 use crate::binding::Keyring;
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, Key};
@@ -17,13 +17,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tracing::{error, info, warn};
 
 /// How long entries are collected before they are written together.
 const BATCH: Duration = Duration::from_millis(250);
+/// How often it is looked whether something was refused.
+const REFUSALS: Duration = Duration::from_secs(1);
 /// Least time between two checkpoints.
 const CHECKPOINTS: Duration = Duration::from_secs(5);
 /// Records that are read at a time.
@@ -236,6 +238,15 @@ impl Recorder {
                 return Ok(keys);
             };
             keys.extend(self.learn(&record)?);
+        }
+    }
+
+    /// Hands over what admission refused, for ever.
+    pub(super) async fn run_refusals(&self, refusals: &Mutex<Refusals>) {
+        loop {
+            tokio::time::sleep(REFUSALS).await;
+            let mut refusals = refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            self.index.record_refusals(&mut refusals, Timestamp::now());
         }
     }
 

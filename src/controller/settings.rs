@@ -1,13 +1,14 @@
 //! What the controller is told at its start.
 
 use crate::api::{InputKind, TargetKind};
+use crate::audit::Refusals;
 use crate::binding::Keyring;
 use crate::controller::Index;
 use crate::controller::index::Kind;
 use crate::controller::recorder::Sink;
 use crate::risk::RbacKind;
 use kube::Client;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The kinds that are always watched.
 const KINDS: [Kind; 11] = [
@@ -54,6 +55,8 @@ pub struct Settings {
     pub checkpoints: Sink,
     /// Whether to go on with an audit trail that another key signed.
     pub reanchor: bool,
+    /// What admission refused, to be recorded.
+    pub refusals: Arc<Mutex<Refusals>>,
     /// Told what concerns more than one request.
     pub hooks: Arc<dyn Hooks>,
 }

@@ -87,3 +87,34 @@ async fn the_api_servers_audit_log_says_what_was_decided_and_who_spoke_for_whom(
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn refused_attempts_are_told_in_aggregate_and_a_dry_run_is_none() -> Result<()> {
+    let lab = lab().await?;
+    let space = Space::new(lab.cluster, "audit-refused").await?;
+    space.policy(by_sre()).await?;
+    let mallory = lab.user("mallory", "developers")?;
+    let digest = space.bound("run").await?;
+    let patch = json!({"spec": {"review": {"decision": "Approve", "digest": digest, "comment": "hunter2"}}});
+    let tried = ["patch", "apr", "run", "-n", "audit-refused", "--type=merge", "--dry-run=server", "--patch"];
+    let text = patch.to_string();
+    mallory.kubectl(tried.iter().copied().chain([text.as_str()])).refused().await?;
+    for _ in 0..5 {
+        space.patch(&mallory, "run", patch.clone()).refused().await?;
+    }
+    let of_this = |e: &&Value| e["transition"] == "Refused" && e["request"]["namespace"] == "audit-refused";
+    let counted = |entries: &[Value]| entries.iter().filter(of_this).filter_map(|e| e["count"].as_i64()).sum::<i64>();
+    let export = lab.export_until("refused", |entries| counted(entries) >= 5).await?;
+    let entries = export.entries()?;
+    assert_eq!(counted(&entries), 5);
+    for entry in entries.iter().filter(of_this) {
+        assert_eq!((&entry["reason"], &entry["request"]["name"]), (&json!("NotAnApprover"), &json!("run")));
+        assert_eq!(entry["by"][0]["username"], "mallory");
+        assert!(!entry.to_string().contains("hunter2"), "{entry}");
+    }
+    let (whole, said) = export.verify(&export.trail).await?;
+    assert!(whole, "{said}");
+    let shown = lab.audit(&["show", "run", "--namespace", "audit-refused", "--from", &export.trail]).await?.stdout;
+    assert!(shown.contains("times: mallory: UPDATE of approvalrequests \"run\" was refused: NotAnApprover"), "{shown}");
+    Ok(())
+}

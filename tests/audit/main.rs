@@ -42,7 +42,8 @@ async fn lab() -> Result<Lab> {
 
 impl Lab {
     async fn start(&mut self, flags: &[&str]) -> Result<()> {
-        *self.operator = Some(countersign().start_with_admission(self.cluster, flags).await?);
+        let flags = [flags, &["--refusals-every", "1"]].concat();
+        *self.operator = Some(countersign().start_with_admission(self.cluster, &flags).await?);
         Ok(())
     }
 

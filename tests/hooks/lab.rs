@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use countersign::admission::deciders::{AccessReviews, Deciders};
 use countersign::admission::registration::{Endpoint, Hold, register};
 use countersign::admission::{GateView, server, tls};
+use countersign::audit::Refusals;
 use countersign::binding::Keyring;
 use countersign::lifecycle::Surroundings;
 use countersign::policy::{PolicySet, compile};
@@ -109,6 +110,7 @@ async fn start() -> Result<Shared> {
         view: view.clone(),
         deciders: Arc::new(Deciders::new(Arc::new(AccessReviews(client_of(&cluster.admin()).await?)))),
         ready: Arc::default(),
+        refusals: Arc::new(Mutex::new(Refusals::new("test", jiff::SignedDuration::from_secs(30)))),
     };
     // A runtime of its own: that of one test ends with it.
     std::thread::spawn(move || -> Result<()> {

@@ -7,6 +7,7 @@ mod hostile;
 mod jobs;
 mod pods;
 mod policies;
+mod refused;
 mod registration;
 mod requests;
 mod unsuspend;
@@ -14,6 +15,7 @@ mod unsuspend;
 use crate::admission::deciders::{Authorizer, Deciders, Unanswered};
 use crate::admission::server::{Server, router};
 use crate::admission::{Caller, GateView};
+use crate::audit::Refusals;
 use crate::binding::Keyring;
 use crate::lifecycle::Surroundings;
 use crate::policy::{PolicySet, compile};
@@ -114,7 +116,8 @@ fn server(view: View) -> Server {
 }
 
 fn server_asking(view: View, deciders: Arc<Deciders>) -> Server {
-    Server { key: key(), view: Arc::new(view), deciders, ready: Arc::default() }
+    let refusals = Arc::new(Mutex::new(Refusals::new("test", jiff::SignedDuration::from_secs(30))));
+    Server { key: key(), view: Arc::new(view), deciders, ready: Arc::default(), refusals }
 }
 
 async fn post_to(path: &str, view: View, body: String) -> (StatusCode, Value) {

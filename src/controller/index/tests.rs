@@ -290,6 +290,30 @@ mod trail {
         assert_eq!(index.unrecorded(), 0, "what is known of those that are there is kept");
     }
 
+    /// What is refused while the trail cannot be written goes on being counted, and never fills up what waits.
+    #[test]
+    fn refusals_are_handed_over_once_those_before_are_recorded() {
+        use crate::api::record::RecordedCaller;
+        use crate::audit::{Attempt, Refusals};
+        let index = index();
+        let mut refusals = Refusals::new("5a", jiff::SignedDuration::from_secs(1));
+        let mut refuse = |second: i64| {
+            let now = jiff::Timestamp::from_second(second).unwrap();
+            let caller = RecordedCaller { username: "mallory".into(), uid: None, groups: vec![] };
+            let (operation, resource, namespace, name) = ("UPDATE", "jobs", "a", "job".to_string());
+            let word = "Held";
+            refusals.count(Attempt { caller, operation, resource, namespace, name, request: None, word }, now);
+            index.record_refusals(&mut refusals, now);
+            index.unrecorded()
+        };
+        assert_eq!((1..50).map(|n| refuse(10 * n)).collect::<Vec<_>>(), [1; 49]);
+        index.set_trail_read();
+        assert_eq!(write(&index), (vec!["Refused".into()], vec![]));
+        assert_eq!(refuse(500), 1);
+        let record = index.next_record().unwrap().unwrap();
+        assert_eq!((record.entries[0].count, record.entries[0].key.as_str()), (Some(49), "refused-5a/2/Refused"));
+    }
+
     #[test]
     fn a_trail_that_is_not_whole_is_not_gone_on_with() {
         let index = index();

@@ -1,7 +1,7 @@
 //! The audit trail beside what is watched: what there is to record of each request as it arrives.
 
-use crate::api::{ApprovalRecordSpec, TargetKind};
-use crate::audit::{self, Checkpoint, Fault, Keys, MOST_WAITING, Told};
+use crate::api::{ApprovalRecordSpec, TargetKind, Transition};
+use crate::audit::{self, Checkpoint, Fault, Keys, MOST_WAITING, Refusals, Told};
 use crate::binding::CanonicalError;
 use crate::controller::index::state::{Request, State};
 use crate::controller::index::{Index, Key};
@@ -67,6 +67,27 @@ impl Index {
     /// How many entries wait to be recorded.
     pub fn unrecorded(&self) -> usize {
         self.read().ledger.waiting()
+    }
+
+    /// The number of the entry of that key, once it is recorded.
+    pub fn entry_number(&self, key: &str) -> Option<i64> {
+        self.read().ledger.number(key)
+    }
+
+    /// Hands over to the trail what was refused, where that is due and what was handed over before is recorded: however
+    /// much is refused while the trail cannot be written, it keeps nothing from being released.
+    pub fn record_refusals(&self, refusals: &mut Refusals, now: jiff::Timestamp) {
+        if !refusals.are_due(now) {
+            return;
+        }
+        let mut state = self.write();
+        if state.ledger.is_broken() || state.ledger.waits(Transition::Refused) {
+            return;
+        }
+        for entry in refusals.take(now) {
+            state.ledger.offer(entry);
+        }
+        self.to_record.notify_one();
     }
 
     /// How far the trail has come; none while it is empty.

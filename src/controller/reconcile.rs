@@ -1,7 +1,7 @@
 //! The loop: watches feed the index, changes are queued, workers observe, plan and apply.
 
 use crate::api::{InputKind, TargetKind, names};
-use crate::audit::Refusals;
+use crate::audit::{self, Refusals};
 use crate::binding::Keyring;
 use crate::controller::apply::{self, Writer, Written};
 use crate::controller::error::{Class, Error};
@@ -70,7 +70,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         return error.to_string();
     }
     let (queue, timers) = Queue::new();
-    let (teller, telling) = teller(client.clone(), instance);
+    let (teller, telling) = teller(client.clone(), instance, index.clone());
     let controller = Arc::new(Controller {
         index,
         key,
@@ -240,7 +240,7 @@ impl Controller {
             error!(namespace, name, uid, "a held {} was started past the gate", target.kind.as_str());
             let message = format!("{} was started past the gate, by somebody other than Countersign", target.noun());
             let note = Note { warning: true, reason: "StartedPastTheGate".into(), message };
-            self.teller.tell(note, apply::target_reference(&target));
+            self.teller.tell(note, apply::target_reference(&target), None);
             self.hooks.started_past_the_gate(target.kind, namespace, name);
         }
     }
@@ -327,13 +327,17 @@ impl Controller {
     }
 
     async fn carry_out(&self, key: &Key, request: &crate::lifecycle::RequestFacts, plan: Plan) -> Result<(), Error> {
+        let end = plan.steps.iter().find_map(|step| match step {
+            Step::WriteStatus(status) => audit::end(&request.uid, status),
+            _ => None,
+        });
         for step in &plan.steps {
             let written = self.writer.step(request, step).await;
             let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
             self.learn(&written);
         }
         if let Some(note) = plan.note {
-            self.tell(note, apply::reference(request));
+            self.tell_recorded(note, apply::reference(request), end);
         }
         Ok(())
     }
@@ -373,11 +377,16 @@ impl Controller {
     }
 
     fn tell(&self, note: Note, about: ObjectReference) {
+        self.tell_recorded(note, about, None);
+    }
+
+    /// Tells of what is to be recorded under the key `entry`.
+    fn tell_recorded(&self, note: Note, about: ObjectReference, entry: Option<String>) {
         let (namespace, name, uid) = (&about.namespace, &about.name, &about.uid);
         // Part of the text is a tenant's: a log line stays one line.
         let message = note.message.replace(char::is_control, " ");
         info!(namespace, name, uid, reason = note.reason, "{message}");
-        self.teller.tell(note, about);
+        self.teller.tell(note, about, entry);
     }
 
     async fn policy(&self, name: &str) -> Result<(), Error> {

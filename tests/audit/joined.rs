@@ -5,6 +5,7 @@ use crate::{Lab, lab};
 use anyhow::{Context, Result, ensure};
 use countersign_testbed::Mark;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// The query of docs/audit.md, condition by condition.
 fn is_of(event: &Value, entry: &Value) -> bool {
@@ -117,4 +118,30 @@ async fn refused_attempts_are_told_in_aggregate_and_a_dry_run_is_none() -> Resul
     let shown = lab.audit(&["show", "run", "--namespace", "audit-refused", "--from", &export.trail]).await?.stdout;
     assert!(shown.contains("times: mallory: UPDATE of approvalrequests \"run\" was refused: NotAnApprover"), "{shown}");
     Ok(())
+}
+
+#[tokio::test]
+async fn an_event_about_an_end_names_the_entry() -> Result<()> {
+    let lab = lab().await?;
+    let space = Space::new(lab.cluster, "audit-events").await?;
+    space.policy(by_sre()).await?;
+    let alice = lab.user("alice", "sre")?;
+    let digest = space.bound("run").await?;
+    space.review(&alice, "run", "Approve", &digest).ok().await?;
+    space.state("run", "Released").await?;
+    let entries = lab.export("events", &[("audit-events", "run", "Released")]).await?.entries()?;
+    let of_this = |e: &Value| e["transition"] == "Released" && e["request"]["namespace"] == "audit-events";
+    let number = entries.iter().position(of_this).context("the entry")? + 1;
+    let wanted = format!("(audit entry {number})");
+    let began = Instant::now();
+    loop {
+        let list = space.admin.kubectl(["get", "events", "-n", "audit-events"]).json().await?;
+        let told: Vec<_> =
+            list["items"].as_array().context("items")?.iter().filter_map(|e| e["message"].as_str()).collect();
+        if told.iter().any(|note| note.ends_with(&wanted)) {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < Duration::from_secs(20), "{wanted}: {told:#?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }

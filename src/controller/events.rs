@@ -75,13 +75,15 @@ pub(super) fn teller(client: Client, instance: String, index: Arc<Index>) -> (Te
 /// The number that `find` finds, if `wanted` and found within [`PATIENCE`] of `since`. What waits behind it has waited as
 /// long by then, so that a trail that cannot be written holds up all Events by that and no more.
 async fn number(find: impl Fn() -> Option<i64>, wanted: bool, since: Instant) -> Option<i64> {
-    while wanted {
+    if !wanted {
+        return None;
+    }
+    loop {
         match find() {
             None if since.elapsed() < PATIENCE => tokio::time::sleep(LOOK).await,
             found => return found,
         }
     }
-    None
 }
 
 /// A note with the number of its entry, no longer than the API takes.

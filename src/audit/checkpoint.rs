@@ -5,7 +5,7 @@
 //! entries, and the hash is that of the last record. It is the head of a chain, not the root of a Merkle tree.
 
 use crate::audit::Head;
-use crate::binding::Keyring;
+use crate::binding::{Keyring, digest_text};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 
@@ -94,12 +94,7 @@ impl Checkpoint {
         let number = number.ok_or(CheckpointError::Form("its second line is no length"))?;
         let hash = STANDARD.decode(hash).ok().filter(|hash| hash.len() == 32);
         let hash = hash.ok_or(CheckpointError::Form("its third line is no hash"))?;
-        let hash = hash.iter().fold(String::from("sha256:"), |mut text, byte| {
-            use std::fmt::Write;
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        Ok(Self { origin: origin.into(), head: Head { length: number, hash } })
+        Ok(Self { origin: origin.into(), head: Head { length: number, hash: digest_text(&hash) } })
     }
 }
 

@@ -36,10 +36,15 @@ pub fn sha256(value: &Value) -> Result<String, CanonicalError> {
 
 /// `sha256:` and 64 hexadecimal digits: the SHA-256 of these bytes.
 pub fn hash_text(bytes: &[u8]) -> String {
+    digest_text(&Sha256::digest(bytes))
+}
+
+/// A SHA-256 digest, 32 bytes, as `sha256:` and hexadecimal digits.
+pub fn digest_text(digest: &[u8]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(71);
     text.push_str("sha256:");
-    for byte in Sha256::digest(bytes) {
+    for byte in digest {
         let _ = write!(text, "{byte:02x}");
     }
     text

@@ -15,7 +15,7 @@ mod snapshot;
 mod unheld;
 mod work;
 
-pub use canonical::{CanonicalError, canonical, hash_text, sha256};
+pub use canonical::{CanonicalError, canonical, digest_text, hash_text, sha256};
 pub use digest::{BoundJob, DIGEST_FORMAT, Shown, ask, digest};
 pub use inputs::{InputFacts, InputRef, InputState, MAX_INPUTS, bound, references};
 pub use key::{KeyError, Keyring, key_name, verify};

@@ -66,11 +66,26 @@ def read_checkpoint(path, keys):
     raise ValueError(f"{path}: no trusted key signed this checkpoint")
 
 
+def origin_of(first):
+    """The name of the trail whose first record has that hash."""
+    return "countersign.dev/audit/" + first[len("sha256:"):][:16]
+
+
+def anchored(records):
+    """The number of the last entry that the trail itself says was pruned."""
+    entries = [entry for record in records for entry in record["entries"]]
+    return max((entry["pruned"]["through"] for entry in entries if "pruned" in entry), default=0)
+
+
 def verify(trail, keys, checkpoints):
     """The first fault as a text, or none."""
+    records = [json.loads(line) for line in filter(str.strip, open(trail, encoding="utf-8"))]
     length, head, origin, heads, told = 0, "genesis", None, {}, {}
-    for number, line in enumerate(filter(str.strip, open(trail, encoding="utf-8")), 1):
-        record = json.loads(line)
+    if records and 1 < records[0]["sequence"] <= anchored(records) + 1:
+        length, head = records[0]["sequence"] - 1, records[0]["previous"]
+        heads[length] = head
+    pruned = length
+    for number, record in enumerate(records, 1):
         at = f"line {number}: "
         if record["keyID"] not in keys:
             return at + "signed by another key"
@@ -85,13 +100,22 @@ def verify(trail, keys, checkpoints):
             if entry["key"] in told and entry["transition"] != "Refused":
                 return at + "told twice"
             told[entry["key"]] = number
+            if "pruned" in entry:
+                before = entry["pruned"]
+                if heads.get(before["through"], before["hash"]) != before["hash"]:
+                    return at + "rewritten: what it says was pruned is another trail"
+                origin = origin or origin_of(before["first"])
+                if origin != origin_of(before["first"]):
+                    return at + "rewritten: what it says was pruned is another trail"
         length, head = record["last"], "sha256:" + hashlib.sha256(message).hexdigest()
         heads[length] = head
-        origin = origin or "countersign.dev/audit/" + head[len("sha256:"):][:16]
+        origin = origin_of(head) if record["sequence"] == 1 else origin
     for path in checkpoints:
         stated_origin, stated, stated_head = read_checkpoint(path, keys)
         if origin is not None and stated_origin != origin:
             return "rewritten: the checkpoint is of another trail"
+        if stated < pruned:
+            continue  # Only an export that has what was pruned can be compared with it.
         if stated > length:
             return f"cut off: a checkpoint knows of entry {stated}"
         if heads.get(stated) != stated_head:

@@ -25,7 +25,7 @@ pub use policy::{
     Rule, SelfApproval, When,
 };
 pub use quantity::Quantity;
-pub use record::{ApprovalRecord, ApprovalRecordSpec, RecordEntry, Transition};
+pub use record::{ApprovalRecord, ApprovalRecordSpec, Pruned, RecordEntry, Transition};
 pub use request::{
     ApprovalRequest, ApprovalRequestSpec, Evidence, Review, ReviewDecision, ReviewInput, TargetKind, TargetRef,
 };

@@ -77,6 +77,12 @@ pub const SIGNING_KEY_SECRET: &str = "countersign-signing-key";
 pub const CHECKPOINT: &str = "countersign-checkpoint";
 /// ConfigMap in the operator's namespace: every public key that signed, in base64, by its name.
 pub const PUBLIC_KEYS: &str = "countersign-public-keys";
+/// ConfigMap in the operator's namespace, by whoever exports the audit trail: the last record that is kept elsewhere, by
+/// `sequence`, `last` and `hash`.
+pub const EXPORTED: &str = "countersign-exported";
+/// ConfigMap in the operator's namespace: under `through`, the number of the last entry that was pruned. Behind it no record
+/// is created, and up to it records can be deleted: an admission policy reads it.
+pub const PRUNED: &str = "countersign-pruned";
 
 /// Username of the operator when it lives in `namespace`.
 pub fn operator_username(namespace: &str) -> String {

@@ -80,6 +80,8 @@ pub enum Transition {
     Refused,
     /// The trail goes on under another key, which this entry names.
     Anchored,
+    /// What stood before is no longer kept in the cluster: an export has it.
+    Pruned,
 }
 
 impl Transition {
@@ -97,12 +99,13 @@ impl Transition {
             Self::Overridden => "Overridden",
             Self::Refused => "Refused",
             Self::Anchored => "Anchored",
+            Self::Pruned => "Pruned",
         }
     }
 
     /// The transition of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        const ALL: [Transition; 11] = [
+        const ALL: [Transition; 12] = [
             Transition::Requested,
             Transition::Evaluated,
             Transition::Reviewed,
@@ -114,6 +117,7 @@ impl Transition {
             Transition::Overridden,
             Transition::Refused,
             Transition::Anchored,
+            Transition::Pruned,
         ];
         ALL.into_iter().find(|transition| transition.as_str() == name)
     }
@@ -160,6 +164,26 @@ pub struct RecordEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub count: Option<i64>,
+    /// What is no longer kept; of `Pruned` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<Pruned>,
+}
+
+/// The beginning of the trail that is no longer kept in the cluster. The entry that says so is the anchor of what is left.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pruned {
+    /// Number of the last entry that is no longer kept.
+    #[schemars(range(min = 1))]
+    pub through: i64,
+    /// Hash of the record that ended with it.
+    #[schemars(length(max = 71))]
+    pub hash: String,
+    /// Hash of the trail's first record, which names the trail.
+    #[schemars(length(max = 71))]
+    pub first: String,
+    /// What had ended by then was recorded, whole, when this was written.
+    pub until: MicroTime,
 }
 
 /// A request, by its names.

@@ -43,6 +43,12 @@ pub fn end(uid: &str, status: &ApprovalRequestStatus) -> Option<String> {
     ended(status).map(|transition| key_of(uid, status.revision, transition))
 }
 
+/// When a request ended, if it has.
+pub fn ended_at(status: &ApprovalRequestStatus) -> Option<Timestamp> {
+    let condition = condition::find(&status.conditions, ended(status)?.as_str())?;
+    Some(condition.last_transition_time.0)
+}
+
 /// The entries of a request that are not known yet, in the order of what happened. `reviews` are its own, as stored.
 pub fn of_request(told: &Told<'_>, reviews: &[Value], known: impl Fn(&str) -> bool) -> Vec<RecordEntry> {
     let missing = transitions(told).into_iter().map(|what| (what.key(told), what)).filter(|(key, _)| !known(key));
@@ -238,6 +244,7 @@ pub(super) fn blank(transition: Transition, time: Timestamp) -> RecordEntry {
         seen: None,
         review: None,
         count: None,
+        pruned: None,
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is recorded, what waits to be recorded, and the record to write next. No I/O: tests drive it directly.
 
-use crate::api::{ApprovalRecordSpec, RecordEntry, Transition};
+use crate::api::{ApprovalRecordSpec, Pruned, RecordEntry, Transition};
 use crate::audit::verify::{self, Fault, Keys, Read};
 use crate::audit::{Checkpoint, Head, chain, checkpoint};
 use crate::binding::{CanonicalError, Keyring, canonical, hash_text};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -20,6 +21,10 @@ pub struct Ledger {
     head: Head,
     /// Hash of the first record, which names the trail.
     first: Option<String>,
+    /// Entries at its beginning that are not there any more.
+    missing: i64,
+    /// What it says itself was pruned.
+    pruned: Option<Pruned>,
     /// Whether everything that is stored was read.
     read: bool,
     /// Whether it was found not whole: nothing is built upon it.
@@ -43,6 +48,42 @@ impl Ledger {
         self.read = true;
     }
 
+    /// Whether the trail begins where it should: with its first entry, or behind what it says was pruned.
+    pub fn check_beginning(&self) -> Result<(), Fault> {
+        let anchored = self.pruned.as_ref().map_or(0, |pruned| pruned.through);
+        if self.missing > anchored {
+            return Err(Fault::Missing { from: anchored + 1, to: self.missing });
+        }
+        Ok(())
+    }
+
+    /// What the trail says was pruned last, and the number of the first entry that is there.
+    pub fn pruned(&self) -> (Option<&Pruned>, i64) {
+        (self.pruned.as_ref(), self.missing + 1)
+    }
+
+    /// Entries up to that number are not there any more.
+    pub fn set_missing(&mut self, through: i64) {
+        self.missing = self.missing.max(through);
+    }
+
+    /// Whether what ended at that time was recorded when the beginning of the trail was pruned: nothing of it has to be
+    /// recorded, though its entries may be gone. (Set the clock back by more than records take to settle, and crash before
+    /// the entry of what ends then is written, and that entry is lost. Nothing less breaks this.)
+    pub fn is_settled(&self, ended: Timestamp) -> bool {
+        self.pruned.as_ref().is_some_and(|pruned| ended <= pruned.until.0)
+    }
+
+    /// The first entry that is about one of these uids.
+    pub fn first_about<'a>(&self, uids: impl Iterator<Item = &'a str>) -> Option<i64> {
+        uids.filter_map(|uid| self.recorded.get(uid)?.first()).map(|(.., number)| *number).min()
+    }
+
+    /// The hash of the trail's first record.
+    pub fn first(&self) -> Option<&str> {
+        self.first.as_deref()
+    }
+
     /// Whether everything that is stored was read.
     pub fn is_read(&self) -> bool {
         self.read
@@ -63,9 +104,12 @@ impl Ledger {
     pub fn learn(&mut self, spec: &Value, keys: &Keys) -> Result<BTreeSet<String>, Fault> {
         let Read { record, signed } = verify::read(spec)?;
         verify::signature(&record, &signed, keys)?;
+        self.begin(&record);
         verify::follows(&record, &self.head, &HashSet::new())?;
         let hash = hash_text(&signed);
-        self.first.get_or_insert_with(|| hash.clone());
+        if record.sequence == 1 {
+            self.first = Some(hash.clone());
+        }
         self.head = Head { length: record.last, hash };
         self.signer = Some(record.key_id);
         let mut uids = BTreeSet::new();
@@ -78,6 +122,9 @@ impl Ledger {
                 self.recorded.entry(uid.into()).or_default().push((revision, transition, number));
                 uids.insert(uid.into());
             }
+            if let Some(pruned) = &entry.pruned {
+                self.anchor(pruned);
+            }
             if self.waiting_keys.remove(&entry.key) {
                 written.insert(entry.key);
             }
@@ -86,6 +133,21 @@ impl Ledger {
             self.waiting.retain(|entry| !written.contains(&entry.key));
         }
         Ok(uids)
+    }
+
+    /// Where the first record that is there is not the trail's first, the trail has to say so: see [`Self::check_beginning`].
+    fn begin(&mut self, record: &ApprovalRecordSpec) {
+        if !self.read && self.head == Head::default() && record.sequence > 1 {
+            self.head = verify::before(record);
+            self.missing = self.head.length;
+        }
+    }
+
+    fn anchor(&mut self, pruned: &Pruned) {
+        if self.pruned.as_ref().is_none_or(|known| known.through < pruned.through) {
+            self.first.get_or_insert_with(|| pruned.first.clone());
+            self.pruned = Some(pruned.clone());
+        }
     }
 
     /// The name of the key that signed the last record.

@@ -2,21 +2,23 @@
 //!
 //! Pure: [`of_request`] and [`allowed`] say what there is to record, [`Refusals`] counts what admission refused, [`Ledger`] knows
 //! what is recorded already and what the next record is, [`chain`] how a record is signed and chained, [`checkpoint`] how the
-//! length of the chain is stated, and [`verify()`] whether a trail is whole. Reading and writing records is the controller's
-//! and the command line's.
+//! length of the chain is stated, [`retention`] what of it need not be kept, and [`verify()`] whether a trail is whole. Reading
+//! and writing records is the controller's and the command line's.
 
 pub mod chain;
 pub mod checkpoint;
 mod entries;
 mod ledger;
 mod refusals;
+pub mod retention;
 #[cfg(test)]
 mod tests_support;
 pub mod verify;
 
 pub use chain::{GENESIS, Head, object_name, seal};
 pub use checkpoint::Checkpoint;
-pub use entries::{Told, allowed, anchored, end, keys, of_request};
+pub use entries::{Told, allowed, anchored, end, ended_at, keys, of_request};
 pub use ledger::{Ledger, MOST_WAITING};
 pub use refusals::{Attempt, Refusals};
+pub use retention::{Held, Limits, Retention};
 pub use verify::{Fault, Keys, Report, Trusted, by_name, verify};

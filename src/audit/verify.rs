@@ -2,7 +2,7 @@
 
 use crate::api::{ApprovalRecordSpec, Transition};
 use crate::audit::{Checkpoint, GENESIS, Head, chain, checkpoint};
-use crate::binding::{key_name, verify as signed_by};
+use crate::binding::{hash_text, key_name, verify as signed_by};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -88,8 +88,12 @@ pub enum Fault {
 pub struct Report {
     /// Records up to the first fault.
     pub records: usize,
-    /// Entries up to the first fault.
+    /// Number of the last entry before the first fault.
     pub entries: i64,
+    /// Entries at its beginning that were pruned, as it says itself.
+    pub pruned: i64,
+    /// Checkpoints that are about what was pruned: a trail that has it is needed to compare them.
+    pub uncompared: usize,
     /// The name of the trail; none where it is empty.
     pub origin: Option<String>,
     /// Where the whole part ends.
@@ -114,41 +118,121 @@ pub fn by_name(keys: &[[u8; 32]]) -> Keys {
     keys.iter().map(|key| (key_name(key), *key)).collect()
 }
 
-/// Checks a trail from its first record: each item is a record's `spec`, in order.
+/// Checks a trail from its first record: each item is a record's `spec`, in order. It begins with entry 1, or behind what it
+/// says was pruned.
 pub fn verify(specs: &[Value], trusted: &Trusted) -> Report {
+    let mut seen = Seen::default();
     let mut report = Report::default();
     let keys = by_name(&trusted.keys);
     let sequences = sequences(specs);
-    // What each length that a checkpoint may name had for its hash.
-    let mut heads: HashMap<i64, String> = HashMap::new();
-    let mut told: HashMap<String, i64> = HashMap::new();
+    let anchored = anchored(specs);
     for (line, spec) in specs.iter().enumerate() {
         let checked = read(spec).and_then(|read| {
             signature(&read.record, &read.signed, &keys)?;
-            follows(&read.record, &report.head, &sequences)?;
-            no_twins(&read.record, &mut told)?;
+            seen.begin(&read.record, anchored, &mut report);
+            seen.follows(&read, &report.head, &sequences)?;
+            seen.no_twins(&read.record)?;
+            seen.agrees(&read.record)?;
             Ok(read)
         });
         match checked {
             Ok(read) => {
-                let hash = crate::binding::hash_text(&read.signed);
-                report.origin.get_or_insert_with(|| checkpoint::origin(&hash));
-                report.head = Head { length: read.record.last, hash: hash.clone() };
-                heads.insert(read.record.last, hash);
+                report.head = seen.take(&read);
                 report.records += 1;
                 report.entries = read.record.last;
             }
             Err(fault) => {
                 report.line = Some(line + 1);
                 report.fault = Some(fault);
-                return report;
+                break;
             }
         }
     }
-    let mut kept: Vec<_> = trusted.checkpoints.iter().collect();
-    kept.sort_by_key(|checkpoint| checkpoint.head.length);
-    report.fault = kept.into_iter().find_map(|checkpoint| against(checkpoint, &report, &heads));
+    report.origin = seen.first.as_deref().map(checkpoint::origin);
+    if report.fault.is_none() {
+        let mut kept: Vec<_> = trusted.checkpoints.iter().collect();
+        kept.sort_by_key(|checkpoint| checkpoint.head.length);
+        report.uncompared = kept.iter().filter(|checkpoint| checkpoint.head.length < report.pruned).count();
+        report.fault = kept.into_iter().find_map(|checkpoint| against(checkpoint, &report, &seen.heads));
+    }
     report
+}
+
+/// How far the trail says itself that its beginning was pruned.
+fn anchored(specs: &[Value]) -> i64 {
+    let entries = specs.iter().filter_map(|spec| spec["entries"].as_array()).flatten();
+    entries.filter_map(|entry| entry["pruned"]["through"].as_i64()).max().unwrap_or(0)
+}
+
+/// What was seen of a trail so far.
+#[derive(Default)]
+struct Seen {
+    /// Hash of the trail's first record, which names the trail.
+    first: Option<String>,
+    /// What each length that a checkpoint may name had for its hash.
+    heads: HashMap<i64, String>,
+    /// Hashes of records, by the number of their first entry.
+    records: HashMap<i64, String>,
+    /// Numbers of entries, by their keys.
+    told: HashMap<String, i64>,
+}
+
+impl Seen {
+    /// Where the first record is not the trail's first, and the trail says so, what is before it was pruned.
+    fn begin(&mut self, record: &ApprovalRecordSpec, anchored: i64, report: &mut Report) {
+        if report.records > 0 || anchored == 0 || record.sequence <= 1 {
+            return;
+        }
+        let before = before(record);
+        report.pruned = before.length.min(anchored);
+        // What is missing behind the anchor is missing.
+        report.head = if before.length > anchored { Head { length: anchored, ..Head::default() } } else { before };
+        self.heads.insert(report.head.length, report.head.hash.clone());
+    }
+
+    fn follows(&self, read: &Read, head: &Head, sequences: &HashSet<i64>) -> Result<(), Fault> {
+        let other = |found: &i64| self.records.get(found).is_some_and(|hash| *hash != hash_text(&read.signed));
+        match follows(&read.record, head, sequences) {
+            Err(Fault::Twice(found)) if other(&found) => Err(Fault::Forked(found)),
+            outcome => outcome,
+        }
+    }
+
+    fn no_twins(&mut self, record: &ApprovalRecordSpec) -> Result<(), Fault> {
+        for (number, entry) in (record.sequence..).zip(&record.entries) {
+            if entry.transition == Transition::Refused {
+                continue;
+            }
+            if let Some(first) = self.told.insert(entry.key.clone(), number) {
+                return Err(Fault::Repeated { key: entry.key.clone(), first, second: number });
+            }
+        }
+        Ok(())
+    }
+
+    /// What an anchor says of the part before it is so, as far as that is here.
+    fn agrees(&mut self, record: &ApprovalRecordSpec) -> Result<(), Fault> {
+        for pruned in record.entries.iter().filter_map(|entry| entry.pruned.as_ref()) {
+            let known = self.heads.get(&pruned.through);
+            if known.is_some_and(|hash| *hash != pruned.hash) || pruned.through >= record.sequence {
+                return Err(Fault::Rewritten(pruned.through));
+            }
+            if self.first.get_or_insert_with(|| pruned.first.clone()) != &pruned.first {
+                return Err(Fault::Rewritten(1));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, read: &Read) -> Head {
+        let (hash, record) = (hash_text(&read.signed), &read.record);
+        if record.sequence == 1 {
+            self.first = Some(hash.clone());
+        }
+        self.heads.insert(record.last, hash.clone());
+        self.records.insert(record.sequence, hash.clone());
+        Head { length: record.last, hash }
+    }
 }
 
 fn sequences(specs: &[Value]) -> HashSet<i64> {
@@ -171,6 +255,11 @@ pub(super) fn signature(record: &ApprovalRecordSpec, signed: &[u8], keys: &Keys)
     if holds && counted && !record.entries.is_empty() { Ok(()) } else { Err(Fault::Edited { sequence, key }) }
 }
 
+/// Where a chain stood before this record.
+pub(super) fn before(record: &ApprovalRecordSpec) -> Head {
+    Head { length: record.sequence.saturating_sub(1), hash: record.previous.clone() }
+}
+
 pub(super) fn follows(record: &ApprovalRecordSpec, head: &Head, sequences: &HashSet<i64>) -> Result<(), Fault> {
     let (expected, found) = (head.length + 1, record.sequence);
     if found > expected {
@@ -186,22 +275,13 @@ pub(super) fn follows(record: &ApprovalRecordSpec, head: &Head, sequences: &Hash
     if record.previous == previous { Ok(()) } else { Err(Fault::Forked(found)) }
 }
 
-fn no_twins(record: &ApprovalRecordSpec, told: &mut HashMap<String, i64>) -> Result<(), Fault> {
-    for (number, entry) in (record.sequence..).zip(&record.entries) {
-        if entry.transition == Transition::Refused {
-            continue;
-        }
-        if let Some(first) = told.insert(entry.key.clone(), number) {
-            return Err(Fault::Repeated { key: entry.key.clone(), first, second: number });
-        }
-    }
-    Ok(())
-}
-
 fn against(checkpoint: &Checkpoint, report: &Report, heads: &HashMap<i64, String>) -> Option<Fault> {
     let stated = checkpoint.head.length;
     if report.origin.as_deref().is_some_and(|origin| origin != checkpoint.origin) {
         return Some(Fault::Rewritten(1));
+    }
+    if stated < report.pruned {
+        return None;
     }
     if stated > report.entries {
         return Some(Fault::Truncated { length: report.entries, stated });

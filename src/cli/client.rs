@@ -1,7 +1,7 @@
 //! The client of commands that people run: its configuration, its errors, and lists read by pages.
 
 use anyhow::Context;
-use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config};
@@ -141,6 +141,22 @@ impl Cluster {
                 Some(token) => page = page.continue_token(&token),
                 None => return Ok(Found::There(())),
             }
+        }
+    }
+
+    /// Writes fields of an object by server-side apply, as `manager`, whoever wrote them before.
+    pub async fn apply(
+        &self,
+        kind: Served,
+        namespace: &str,
+        manager: &str,
+        object: &DynamicObject,
+    ) -> anyhow::Result<Found<()>> {
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let params = PatchParams::apply(manager).force();
+        match kind.api(self.client.clone(), Some(namespace)).patch(name, &params, &Patch::Apply(object)).await {
+            Ok(_) => Ok(Found::There(())),
+            Err(error) => self.refused(error, &format!("write {} {name} in namespace {namespace}", kind.resource())),
         }
     }
 

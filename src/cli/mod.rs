@@ -13,6 +13,7 @@ pub mod operator;
 pub mod policy;
 mod receipt;
 pub mod request;
+mod retention;
 
 use anyhow::Context;
 use std::io::{ErrorKind, Write};

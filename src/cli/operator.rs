@@ -6,6 +6,7 @@ use crate::admission::{server, tls};
 use crate::api::{TargetKind, names};
 use crate::audit::Refusals;
 use crate::cli::manifests;
+use crate::cli::retention::RetentionArgs;
 use crate::controller::{self, Index, ReadSecrets};
 use crate::integrity::{self, Integrity};
 use crate::lifecycle::Cluster;
@@ -72,6 +73,9 @@ pub struct Args {
     /// Go on with an audit trail that another key signed, and say so in it. For once, after the signing key was lost.
     #[arg(long)]
     reanchor_audit: bool,
+
+    #[command(flatten)]
+    retention: RetentionArgs,
 
     /// Seconds between two times that refused attempts are recorded in the audit trail, counted by caller, resource,
     /// namespace and reason.
@@ -159,6 +163,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         secrets: args.read_secrets,
         checkpoints: sink(args.checkpoints),
         reanchor: args.reanchor_audit,
+        retention: args.retention.of_records(),
         refusals,
         hooks: Arc::new(Alarm { integrity, metrics }),
     };
@@ -227,8 +232,9 @@ impl controller::Hooks for Alarm {
         self.integrity.report_foreign_start(kind.as_str(), namespace, name);
     }
 
-    fn trail(&self, intact: bool, waiting: usize) {
+    fn trail(&self, intact: bool, waiting: usize, kept: i64) {
         self.metrics.audit_trail_intact.set(i64::from(intact));
+        self.metrics.audit_entries_kept.set(kept);
         self.metrics.audit_entries_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 

@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod index;
 mod keys;
+mod pruner;
 mod queue;
 mod reconcile;
 mod recorder;

@@ -7,6 +7,7 @@ use crate::controller::apply::{self, Writer, Written};
 use crate::controller::error::{Class, Error};
 use crate::controller::events::{Teller, teller};
 use crate::controller::index::{Index, Key, Kind, name_of};
+use crate::controller::pruner::Pruner;
 use crate::controller::queue::{Queue, Timers, run_timers};
 use crate::controller::recorder::Recorder;
 use crate::controller::settings::{Hooks, ReadSecrets, Settings};
@@ -55,8 +56,19 @@ struct Trouble {
 /// Runs the controller until one of its tasks ends, which is an error: a process that goes on without one would look alive
 /// and do nothing. Calls `ready` once everything is known.
 pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> String {
-    let Settings { client, namespace, instance, index, key, secrets, checkpoints, reanchor, refusals, hooks } =
-        settings;
+    let Settings {
+        client,
+        namespace,
+        instance,
+        index,
+        key,
+        secrets,
+        checkpoints,
+        reanchor,
+        retention,
+        refusals,
+        hooks,
+    } = settings;
     let recorder = Arc::new(Recorder::new(
         &client,
         &namespace,
@@ -69,6 +81,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     if let Err(error) = recorder.read(Timestamp::now()).await {
         return error.to_string();
     }
+    let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), key.clone(), kept));
     let (queue, timers) = Queue::new();
     let (teller, telling) = teller(client.clone(), instance, index.clone());
     let controller = Arc::new(Controller {
@@ -89,6 +102,12 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         "telling Events"
     });
     spawn_recorder(&mut tasks, &controller, recorder, refusals);
+    if let Some(pruner) = pruner {
+        tasks.spawn(async move {
+            pruner.run().await;
+            "pruning the audit trail"
+        });
+    }
     spawn_watches(&mut tasks, &controller, &client);
     spawn_timers(&mut tasks, &controller, timers);
     // Decisions rest on everything, so none is made before everything is known.

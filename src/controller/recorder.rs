@@ -67,6 +67,11 @@ pub enum Broken {
         /// The key there is.
         now: String,
     },
+    /// Others went on, and pruned what we did not read.
+    #[error(
+        "the audit trail was pruned through entry {0}, beyond where this operator stands; it reads it anew when it starts"
+    )]
+    Behind(i64),
 }
 
 /// Reads and writes the trail in the operator's namespace.
@@ -119,7 +124,8 @@ impl Recorder {
     }
 
     fn tell(&self) {
-        self.hooks.trail(!self.index.is_trail_broken(), self.index.unrecorded());
+        let trail = self.index.kept_trail();
+        self.hooks.trail(!self.index.is_trail_broken(), self.index.unrecorded(), trail.length + 1 - trail.first);
     }
 
     fn give_up(&self, broken: &Broken) {
@@ -129,7 +135,7 @@ impl Recorder {
     }
 
     async fn read_all(&self, now: Timestamp) -> Result<(), Broken> {
-        let published = self.published().await?;
+        let published = published(&self.config_maps).await?;
         let keys = by_name(&published.into_iter().chain([self.key.public()]).collect::<Vec<_>>());
         let mut page = ListParams::default().limit(PAGE);
         loop {
@@ -142,6 +148,7 @@ impl Recorder {
                 None => break,
             }
         }
+        self.index.check_trail_beginning()?;
         if let Some(last) = self.index.trail_signer().filter(|signer| signer != self.key.id()) {
             if !self.reanchor {
                 return Err(Broken::OtherKey { last, now: self.key.id().into() });
@@ -150,13 +157,6 @@ impl Recorder {
         }
         self.publish_keys(&keys).await?;
         Ok(())
-    }
-
-    /// The public keys that signed until now. They let an earlier part of the trail be read; only our own goes on with it.
-    async fn published(&self) -> Result<Vec<[u8; 32]>, Error> {
-        let found = call("read the public keys", self.config_maps.get_opt(names::PUBLIC_KEYS)).await?;
-        let data = found.and_then(|object| object.data).unwrap_or_default();
-        Ok(data.values().filter_map(|key| STANDARD.decode(key).ok()?.try_into().ok()).collect())
     }
 
     fn learn(&self, record: &DynamicObject) -> Result<Vec<Key>, Fault> {
@@ -170,16 +170,10 @@ impl Recorder {
     }
 
     async fn publish(&self, what: &'static str, name: &str, data: &BTreeMap<String, String>) -> Result<(), Error> {
-        let object = json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "countersign"}},
-            "data": data,
-        });
-        let params = PatchParams::apply(MANAGER).force();
-        call(what, self.config_maps.patch(name, &params, &Patch::Apply(&object))).await.map(drop)
+        publish(&self.config_maps, what, name, data).await
     }
 
-    /// Records what waits, for ever. `look` is called with what waited for a record.
+    /// Records what waits, until others went on without us. `look` is called with what waited for a record.
     pub(super) async fn run(&self, look: impl Fn(Vec<Key>)) {
         let mut failures = 0u32;
         loop {
@@ -195,6 +189,8 @@ impl Recorder {
                     warn!(%error, ?wait, waiting = self.index.unrecorded(), "the audit trail was not written");
                     tokio::time::sleep(wait).await;
                 }
+                // What waits here is made up from the stored objects.
+                Err(Broken::Behind(through)) => return error!("{}", Broken::Behind(through)),
                 Err(broken) => {
                     self.give_up(&broken);
                     std::future::pending::<()>().await;
@@ -217,8 +213,17 @@ impl Recorder {
                 Ok(stored) => look(self.learn(&stored)?),
                 // Another operator's, or our own, where the answer to it got lost.
                 Err(error) if error.class() == Class::Conflict => look(self.catch_up().await?),
+                Err(error) if error.class() == Class::Refused => return Err(self.refused(error).await),
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Why a record was refused: a name that was pruned is not given again.
+    async fn refused(&self, error: Error) -> Broken {
+        match pruned_through(&self.config_maps).await {
+            Ok(through) if through >= self.index.next_sequence() => Broken::Behind(through),
+            _ => error.into(),
         }
     }
 
@@ -292,6 +297,44 @@ impl Recorder {
     }
 }
 
-fn spec(record: &DynamicObject) -> &Value {
+/// Writes a ConfigMap of the trail.
+pub(super) async fn publish(
+    config_maps: &Api<ConfigMap>,
+    what: &'static str,
+    name: &str,
+    data: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "countersign"}},
+        "data": data,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    call(what, config_maps.patch(name, &params, &Patch::Apply(&object))).await.map(drop)
+}
+
+/// What stands in a ConfigMap of the trail; nothing where it is not there.
+pub(super) async fn read_config_map(
+    config_maps: &Api<ConfigMap>,
+    what: &'static str,
+    name: &str,
+) -> Result<BTreeMap<String, String>, Error> {
+    let found = call(what, config_maps.get_opt(name)).await?;
+    Ok(found.and_then(|object| object.data).unwrap_or_default())
+}
+
+/// The public keys that signed until now. They let an earlier part of the trail be read; only our own goes on with it.
+pub(super) async fn published(config_maps: &Api<ConfigMap>) -> Result<Vec<[u8; 32]>, Error> {
+    let data = read_config_map(config_maps, "read the public keys", names::PUBLIC_KEYS).await?;
+    Ok(data.values().filter_map(|key| STANDARD.decode(key).ok()?.try_into().ok()).collect())
+}
+
+/// The number up to which records may be deleted, and no record is created any more; 0 where nothing was pruned.
+pub(super) async fn pruned_through(config_maps: &Api<ConfigMap>) -> Result<i64, Error> {
+    let data = read_config_map(config_maps, "read what was pruned", names::PRUNED).await?;
+    Ok(data.get("through").and_then(|through| through.parse().ok()).unwrap_or(0))
+}
+
+pub(super) fn spec(record: &DynamicObject) -> &Value {
     record.data.get("spec").unwrap_or(&Value::Null)
 }

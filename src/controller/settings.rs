@@ -1,7 +1,7 @@
 //! What the controller is told at its start.
 
 use crate::api::{InputKind, TargetKind};
-use crate::audit::Refusals;
+use crate::audit::{Refusals, Retention};
 use crate::binding::Keyring;
 use crate::controller::Index;
 use crate::controller::index::Kind;
@@ -55,6 +55,8 @@ pub struct Settings {
     pub checkpoints: Sink,
     /// Whether to go on with an audit trail that another key signed.
     pub reanchor: bool,
+    /// How long the audit trail is kept; for ever where nothing is said.
+    pub retention: Option<Retention>,
     /// What admission refused, to be recorded.
     pub refusals: Arc<Mutex<Refusals>>,
     /// Told what concerns more than one request.
@@ -65,8 +67,8 @@ pub struct Settings {
 pub trait Hooks: Send + Sync {
     /// Somebody started a held Job or Pod past the gate.
     fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str);
-    /// How the audit trail is: whether it can be gone on with, and how many entries wait to be written.
-    fn trail(&self, intact: bool, waiting: usize);
+    /// How the audit trail is: whether it can be gone on with, how many entries wait to be written, and how many there are.
+    fn trail(&self, intact: bool, waiting: usize, kept: i64);
     /// A Job in a namespace that only warns would have been held or denied, for that reason.
     fn warned(&self, reason: &str);
 }

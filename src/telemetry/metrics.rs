@@ -58,6 +58,8 @@ pub struct Metrics {
     pub audit_trail_intact: Gauge,
     /// Entries of the audit trail that could not be written yet.
     pub audit_entries_waiting: Gauge,
+    /// Entries of the audit trail that are kept in the cluster.
+    pub audit_entries_kept: Gauge,
     warned_jobs: Family<WarnedLabels, Counter>,
     registry: Arc<Registry>,
 }
@@ -73,6 +75,7 @@ impl Metrics {
             foreign_unsuspends: Counter::default(),
             audit_trail_intact: Gauge::default(),
             audit_entries_waiting: Gauge::default(),
+            audit_entries_kept: Gauge::default(),
             warned_jobs: Family::default(),
             registry: Arc::default(),
         };
@@ -92,6 +95,8 @@ impl Metrics {
         registry.register("audit_trail_intact", intact, metrics.audit_trail_intact.clone());
         let waiting = "Entries of the audit trail that could not be written yet";
         registry.register("audit_entries_waiting", waiting, metrics.audit_entries_waiting.clone());
+        let kept = "Entries of the audit trail that are kept in the cluster";
+        registry.register("audit_entries_kept", kept, metrics.audit_entries_kept.clone());
         let warned = "Jobs that a gate which only warns let through, by what would have become of them";
         registry.register("warned_jobs", warned, metrics.warned_jobs.clone());
         Self { registry: Arc::new(registry), ..metrics }

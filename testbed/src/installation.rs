@@ -127,6 +127,21 @@ impl Operator {
         self.end();
     }
 
+    /// Stops it where it is, as a machine that is starved or suspended does.
+    pub fn pause(&self) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |process| process.signal("STOP"))
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |process| process.signal("CONT"))
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.as_mut().is_some_and(|process| process.check().is_err())
+    }
+
     /// The log so far.
     pub fn log(&self) -> String {
         let path = self.0.as_ref().map_or(Path::new(""), Process::log);
@@ -135,6 +150,8 @@ impl Operator {
 
     fn end(&mut self) {
         if let Some(process) = self.0.take() {
+            // What is paused does not see that it is to end.
+            let _ = process.signal("CONT");
             process.kill();
         }
     }

@@ -98,6 +98,14 @@ impl Process {
         self.leash.wait();
     }
 
+    /// Stops it where it is, or lets it go on: `STOP` or `CONT`, to its whole group.
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+        let group = format!("-{}", self.leash.shell.id());
+        let status = Command::new("kill").args(["-s", signal, "--", &group]).status().context("starting kill")?;
+        anyhow::ensure!(status.success(), "kill -s {signal} {}: {status}", self.name);
+        Ok(())
+    }
+
     /// An error with the end of the log if the program has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.leash.shell.try_wait()? {

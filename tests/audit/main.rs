@@ -8,6 +8,7 @@ mod crash;
 mod effects;
 mod joined;
 mod python;
+mod retention;
 mod story;
 mod tamper;
 
@@ -31,8 +32,12 @@ struct Lab {
 async fn lab() -> Result<Lab> {
     static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
     static OPERATOR: Mutex<Option<Operator>> = Mutex::const_new(None);
-    let operator = OPERATOR.lock().await;
-    let cluster = CLUSTER.get_or_try_init(installed).await?;
+    lab_of(&CLUSTER, &OPERATOR).await
+}
+
+async fn lab_of(cluster: &'static OnceCell<ControlPlane>, operator: &'static Mutex<Option<Operator>>) -> Result<Lab> {
+    let operator = operator.lock().await;
+    let cluster = cluster.get_or_try_init(installed).await?;
     let mut lab = Lab { cluster, operator };
     if lab.operator.is_none() {
         lab.start(&[]).await?;

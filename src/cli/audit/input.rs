@@ -6,7 +6,8 @@ use crate::binding::key_name;
 use crate::cli::client::{Cluster, Found, Served};
 use anyhow::{Context, bail, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -14,6 +15,8 @@ use std::path::Path;
 pub const RECORDS: Served = Served::new(names::GROUP, names::VERSION, "ApprovalRecord", "approvalrecords");
 /// ConfigMaps.
 const CONFIG_MAPS: Served = Served::new("", "v1", "ConfigMap", "configmaps");
+/// Who says what is exported, in the words of server-side apply.
+const MANAGER: &str = "countersign-export";
 
 /// Reads a file, or standard input for `-`.
 pub fn text(path: &Path) -> anyhow::Result<String> {
@@ -29,6 +32,20 @@ pub fn text(path: &Path) -> anyhow::Result<String> {
 pub fn records(export: &str) -> Vec<Value> {
     let lines = export.lines().filter(|line| !line.trim().is_empty());
     lines.map(|line| serde_json::from_str(line).unwrap_or(Value::Null)).collect()
+}
+
+/// The records of several exports as one trail: what a later one has of an earlier one, it has only once. Records that have
+/// a number in common and are not the same both stay, for verifying to name.
+pub fn joined(exports: impl IntoIterator<Item = Vec<Value>>) -> Vec<Value> {
+    let mut joined = vec![];
+    let mut known: HashMap<Option<i64>, Value> = HashMap::new();
+    for export in exports {
+        let new: Vec<_> =
+            export.into_iter().filter(|record| known.get(&record["sequence"].as_i64()) != Some(record)).collect();
+        known.extend(new.iter().map(|record| (record["sequence"].as_i64(), record.clone())));
+        joined.extend(new);
+    }
+    joined
 }
 
 /// The public keys of a file: a key a line, in base64, after its name and a space where it has one.
@@ -79,6 +96,20 @@ pub async fn stored(cluster: &Cluster, namespace: &str) -> anyhow::Result<Vec<Va
     }
 }
 
+/// Tells the operator that everything up to this record, by its `spec`, is kept elsewhere.
+pub async fn acknowledge(cluster: &Cluster, namespace: &str, spec: &Value, hash: &str) -> anyhow::Result<()> {
+    let data = json!({"sequence": spec["sequence"].to_string(), "last": spec["last"].to_string(), "hash": hash});
+    let object = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": names::EXPORTED, "namespace": namespace}, "data": data,
+    });
+    let object = serde_json::from_value(object).context("a ConfigMap")?;
+    match cluster.apply(CONFIG_MAPS, namespace, MANAGER, &object).await? {
+        Found::There(()) => Ok(()),
+        Found::Absent => bail!("there is no namespace {namespace}"),
+        Found::Refused(what) => bail!("{what}; the role countersign-archivist in namespace {namespace} lets you"),
+    }
+}
+
 /// One entry of a ConfigMap in the operator's namespace.
 pub async fn published(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<Value> {
     match cluster.get(CONFIG_MAPS, Some(namespace), name).await? {
@@ -106,6 +137,18 @@ mod tests {
         ] {
             assert!(keys(bad).unwrap_err().to_string().contains(error), "{bad}");
         }
+    }
+
+    #[test]
+    fn exports_of_one_trail_are_joined() {
+        let record = |n: i64, what: &str| json!({"sequence": n, "what": what});
+        let (one, two, three) = (record(1, "a"), record(2, "b"), record(3, "c"));
+        let other = record(2, "x");
+        let all = vec![one.clone(), two.clone(), three.clone()];
+        assert_eq!(joined([vec![one.clone(), two.clone()], vec![two.clone(), three.clone()]]), all);
+        assert_eq!(joined([all.clone(), vec![two.clone()]]), all);
+        assert_eq!(joined([vec![one.clone(), two.clone()], vec![other.clone()]]), [one, two.clone(), other]);
+        assert_eq!(joined([vec![two.clone(), two.clone()]]).len(), 2, "what stands twice in one export stays");
     }
 
     #[test]

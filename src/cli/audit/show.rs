@@ -41,11 +41,25 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let found = entries_of(&records, &args.request, namespace.as_deref());
     if found.is_empty() {
         let place = namespace.map(|n| format!(" in namespace {n}")).unwrap_or_default();
-        eprintln!("the trail does not tell of a request {}{place}", visible_identifier(&args.request));
+        eprintln!(
+            "the trail does not tell of a request {}{place}{}",
+            visible_identifier(&args.request),
+            before(&records)
+        );
         return Ok(ExitCode::FAILURE);
     }
     crate::cli::print(&story::tell(&found))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to do where the beginning of the trail is not there.
+fn before(records: &[Value]) -> String {
+    match records.first().and_then(|record| record["sequence"].as_i64()) {
+        Some(first) if first > 1 => {
+            format!("; what is before entry {first} was pruned: read an export that has it, with --from FILE")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The entries about a request, by its name or uid, each with its number.

@@ -14,9 +14,9 @@ use std::process::ExitCode;
 /// that was kept elsewhere: give every one that you have.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The export; `-` for standard input
-    #[arg(value_name = "FILE")]
-    trail: PathBuf,
+    /// The export, or several of one trail in their order, where an older one has what was pruned since; `-` for standard input
+    #[arg(value_name = "FILE", required = true)]
+    trail: Vec<PathBuf>,
     /// Public keys that may sign, one a line, in base64
     #[arg(long, value_name = "FILE", required = true)]
     keys: PathBuf,
@@ -29,27 +29,39 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let keys = input::keys(&input::text(&args.keys)?).with_context(|| args.keys.display().to_string())?;
     let checkpoints = input::checkpoints(&args.checkpoint, &keys)?;
-    let records = input::records(&input::text(&args.trail)?);
+    let exports = args.trail.iter().map(|path| Ok(input::records(&input::text(path)?)));
+    let records = input::joined(exports.collect::<anyhow::Result<Vec<_>>>()?);
     let report = verify(&records, &Trusted { keys, checkpoints });
     crate::cli::print(&told(&report, args.checkpoint.len()))?;
     Ok(if report.fault.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn told(report: &Report, checkpoints: usize) -> String {
-    let whole = format!("{} entries in {} records", report.entries, report.records);
+    let whole = whole(report);
     let trail = report.origin.as_deref().unwrap_or("no trail");
     match (&report.fault, report.line) {
         (None, _) => {
-            let against = match checkpoints {
-                0 => "no checkpoint was given, so that a cut at its end would not show".into(),
+            let against = match checkpoints - report.uncompared {
+                0 => "no checkpoint to compare, so that a cut at its end would not show".into(),
                 1 => "the checkpoint agrees".into(),
                 n => format!("{n} checkpoints agree"),
             };
-            format!("whole: {trail}, {whole}, head {}; {against}\n", report.head.hash)
+            let uncompared = match report.uncompared {
+                0 => String::new(),
+                n => format!("; {n} of what was pruned: give the export that has it, too"),
+            };
+            format!("whole: {trail}, {whole}, head {}; {against}{uncompared}\n", report.head.hash)
         }
         (Some(fault), Some(line)) => {
             format!("NOT WHOLE: line {line}: {}\nbefore it: {whole}\n", visible(&fault.to_string()))
         }
         (Some(fault), None) => format!("NOT WHOLE: {}\nby itself: {trail}, {whole}\n", visible(&fault.to_string())),
+    }
+}
+
+fn whole(report: &Report) -> String {
+    match report.pruned {
+        0 => format!("{} entries in {} records", report.entries, report.records),
+        n => format!("entries {} to {} in {} records, those before pruned", n + 1, report.entries, report.records),
     }
 }

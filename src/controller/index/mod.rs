@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::Notify;
+pub(super) use trail::KeptTrail;
 
 /// Namespace and name.
 type Name = (String, String);

@@ -1,11 +1,12 @@
 //! The audit trail beside what is watched: what there is to record of each request as it arrives.
 
 use crate::api::{ApprovalRecordSpec, TargetKind, Transition};
-use crate::audit::{self, Checkpoint, Fault, Keys, MOST_WAITING, Refusals, Told};
+use crate::audit::{self, Checkpoint, Fault, Head, Keys, MOST_WAITING, Refusals, Told};
 use crate::binding::CanonicalError;
 use crate::controller::index::state::{Request, State};
 use crate::controller::index::{Index, Key};
 use crate::lifecycle::{RequestFacts, TargetFacts};
+use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ impl Index {
     }
 
     /// Says in the trail that it goes on under our key, and not under `before`.
-    pub fn anchor_trail(&self, before: &str, now: jiff::Timestamp) {
+    pub fn anchor_trail(&self, before: &str, now: Timestamp) {
         let mut state = self.write();
         let entry = audit::anchored(before, self.key.id(), state.ledger.head().length, now);
         state.ledger.offer(entry);
@@ -47,6 +48,37 @@ impl Index {
         let (requests, targets) = (&state.by_uid, &state.targets);
         let running: std::collections::HashSet<&str> = targets.values().map(|t| t.uid.as_str()).collect();
         state.ledger.keep(|uid| requests.contains_key(uid) || running.contains(uid));
+    }
+
+    /// Whether the trail begins where it should.
+    pub fn check_trail_beginning(&self) -> Result<(), Fault> {
+        self.read().ledger.check_beginning()
+    }
+
+    /// Entries of the trail up to that number are not there any more.
+    pub fn set_trail_missing(&self, through: i64) {
+        self.write().ledger.set_missing(through);
+    }
+
+    /// Says in the trail that everything up to `through` goes.
+    pub fn prune_trail(&self, through: &Head, until: Timestamp, now: Timestamp) {
+        let mut state = self.write();
+        let Some(first) = state.ledger.first().map(String::from) else { return };
+        state.ledger.offer(audit::retention::pruned(through, &first, until, now));
+        self.to_record.notify_one();
+    }
+
+    /// What there is to know of the trail before something of it is pruned.
+    pub fn kept_trail(&self) -> KeptTrail {
+        let state = self.read();
+        let (pruned, first) = state.ledger.pruned();
+        KeptTrail {
+            first,
+            length: state.ledger.head().length,
+            pruned: pruned.map_or(0, |pruned| pruned.through),
+            settled: self.is_complete() && state.all_recorded(),
+            unfinished: state.first_unfinished(),
+        }
     }
 
     /// The name of the key that signed the last record.
@@ -76,7 +108,7 @@ impl Index {
 
     /// Hands over to the trail what was refused, where that is due and what was handed over before is recorded: however
     /// much is refused while the trail cannot be written, it keeps nothing from being released.
-    pub fn record_refusals(&self, refusals: &mut Refusals, now: jiff::Timestamp) {
+    pub fn record_refusals(&self, refusals: &mut Refusals, now: Timestamp) {
         if !refusals.are_due(now) {
             return;
         }
@@ -107,9 +139,44 @@ impl Index {
     }
 }
 
+/// How much of the trail there is.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptTrail {
+    /// Number of the first entry that is there.
+    pub first: i64,
+    /// Number of the last entry.
+    pub length: i64,
+    /// The trail says that entries up to this one are pruned; 0 where it says nothing.
+    pub pruned: i64,
+    /// Whether everything that there is to record is recorded.
+    pub settled: bool,
+    /// The first entry about something that has not ended.
+    pub unfinished: Option<i64>,
+}
+
 impl State {
+    /// A request that cannot be read may have something to record, and nobody knows what.
+    fn all_recorded(&self) -> bool {
+        let readable = |request: &Request| matches!(request, Request::Read(_));
+        self.ledger.waiting() == 0 && !self.ledger.is_broken() && self.requests.values().all(readable)
+    }
+
+    /// The first entry about a request that has not ended, or about a Job or Pod that is there and was overridden: of that no
+    /// object tells the time, so that the entry would be made up anew.
+    fn first_unfinished(&self) -> Option<i64> {
+        let requests = self.by_uid.iter().filter(|(_, name)| {
+            matches!(self.requests.get(*name), Some(Request::Read(facts)) if !facts.status.state.is_final())
+        });
+        let targets = self.targets.values().filter(|target| target.receipt.is_none());
+        let uids = requests.map(|(uid, _)| uid.as_str()).chain(targets.map(|target| target.uid.as_str()));
+        self.ledger.first_about(uids)
+    }
+
     /// Offers to the trail what there is to record of a request that arrived.
     pub fn record(&mut self, facts: &RequestFacts, object: &DynamicObject) -> bool {
+        if self.is_settled(facts) {
+            return false;
+        }
         let reviews = object.data.pointer("/spec/reviews").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let ledger = &self.ledger;
         let entries = audit::of_request(&told(facts), reviews, |key| ledger.knows(key));
@@ -124,6 +191,7 @@ impl State {
     pub fn record_target(&mut self, kind: TargetKind, facts: &TargetFacts) -> bool {
         let allowed =
             facts.receipt.as_ref().filter(|receipt| receipt.request.is_none() && receipt.job.uid == facts.uid);
+        let allowed = allowed.filter(|receipt| !self.ledger.is_settled(receipt.time));
         let at = (facts.namespace.as_str(), facts.name.as_str());
         let entry = allowed.map(|receipt| audit::allowed(kind, at.0, at.1, receipt));
         entry.is_some_and(|entry| self.ledger.offer(entry))
@@ -131,7 +199,11 @@ impl State {
 
     /// Whether everything that there is to record of a request is recorded.
     pub fn is_recorded(&self, facts: &RequestFacts) -> bool {
-        audit::keys(&told(facts)).iter().all(|key| self.ledger.is_recorded(key))
+        self.is_settled(facts) || audit::keys(&told(facts)).iter().all(|key| self.ledger.is_recorded(key))
+    }
+
+    fn is_settled(&self, facts: &RequestFacts) -> bool {
+        audit::ended_at(&facts.status).is_some_and(|ended| self.ledger.is_settled(ended))
     }
 
     /// Why nothing may be released for the trail's sake, if so.

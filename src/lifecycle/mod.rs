@@ -27,7 +27,7 @@ pub use evaluate::{barred, creator_unknown, excluded};
 pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surroundings, version};
 pub use gate::{Held, MOST_WAITING, plan_gate};
 pub use inputs::obstacles;
-pub use marks::{Marks, Override, Reads};
+pub use marks::{Marks, Override, Reads, made_by_cron_job};
 pub use message::{COMMENT, missing};
 pub use obstacle::{never_opens, unsatisfiable};
 pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};

@@ -11,7 +11,7 @@ use crate::controller::queue::{Queue, Timers, run_timers};
 use crate::controller::recorder::Recorder;
 use crate::controller::settings::{Hooks, ReadSecrets, Settings};
 use crate::controller::watch::{Change, Pulse, Scope, follow};
-use crate::lifecycle::{Gate, Note, Plan, Step, plan, plan_gate, plan_policy, version};
+use crate::lifecycle::{Note, Plan, Step, plan, plan_gate, plan_policy, version};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::{ApiResource, DynamicObject};
@@ -357,10 +357,10 @@ impl Controller {
             let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
             self.learn(&written);
         }
+        if let Some(foreseen) = plan.foreseen {
+            self.hooks.warned(foreseen);
+        }
         if let Some(note) = plan.note {
-            if observation.namespace.gate == Gate::Warn {
-                self.hooks.warned(&note.reason);
-            }
             self.tell(note, apply::target_reference(&observation.target));
         }
         Ok(())

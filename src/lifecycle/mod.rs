@@ -30,7 +30,7 @@ pub use inputs::obstacles;
 pub use marks::{Marks, Override, Reads, made_by_cron_job};
 pub use message::{COMMENT, missing};
 pub use obstacle::{never_opens, unsatisfiable};
-pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
+pub use plan::{Deletion, Foreseen, Note, Observed, Plan, Step, Target, TargetPatch, plan};
 pub use policy::{PolicyFacts, plan_policy};
 pub use target::{HeldWork, TargetFacts, traits};
 

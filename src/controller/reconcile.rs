@@ -99,6 +99,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     }
     controller.index.forget_the_gone();
     controller.index.set_complete();
+    // What a crash left out, and what was started while nobody watched.
+    controller.index.record_overrides(Timestamp::now());
     ready();
     for _ in 0..WORKERS {
         let controller = controller.clone();
@@ -212,6 +214,7 @@ impl Controller {
             }
             Change::Nothing(version) => self.nothing(kind, version),
         }
+        self.index.record_overrides(Timestamp::now());
     }
 
     fn set(&self, kind: Kind, object: &DynamicObject) {
@@ -233,7 +236,7 @@ impl Controller {
             if let Some(by) = target.overridden() {
                 let message = format!("{} was started without approval by {}: {}", target.noun(), by.by, by.reason);
                 let note = Note { warning: true, reason: "Overridden".into(), message };
-                self.tell(note, apply::target_reference(&target));
+                self.tell_recorded(note, apply::target_reference(&target), Some(audit::override_of(&target.uid)));
                 continue;
             }
             let (namespace, name, uid) = (&target.namespace, &target.name, &target.uid);

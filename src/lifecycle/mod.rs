@@ -22,7 +22,7 @@ mod status;
 mod target;
 mod target_patch;
 
-pub use claim::{Claim, Contender, claim, foreign};
+pub use claim::{Claim, Contender, claim, foreign, tells_of_override};
 pub use evaluate::{barred, creator_unknown, excluded};
 pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surroundings, version};
 pub use gate::{Held, MOST_WAITING, plan_gate};

@@ -3,10 +3,12 @@
 use crate::admission::Caller;
 use crate::api::Requester;
 use crate::api::policy::Decision;
-use crate::lifecycle::claims::{Claims, default_requested_by};
+use crate::lifecycle::claims::Claims;
+use crate::lifecycle::made_by_cron_job;
 use crate::policy::{CompiledRule, Facts, JoinedWindow, Outcome, PolicySet, classify, evaluate};
 use crate::risk::Work;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,8 +82,10 @@ fn ask(
 ) -> Outcome {
     let metadata = |field: &str| object.get("metadata").and_then(|m| m.get(field)).and_then(Value::as_str);
     let name = metadata("name").filter(|n| !n.is_empty()).or_else(|| metadata("generateName")).unwrap_or_default();
-    let requested_by = claims.requested_by.clone().unwrap_or_else(|| default_requested_by(kind, name));
     let caller = context.caller;
+    let cron_job = made_by_cron_job(&caller.username, &owners(object));
+    // As the operator will judge it, or a rule for the Jobs of CronJobs would act there and not here.
+    let requested_by = claims.asked_by(cron_job.as_ref().map(|(_, name)| name.as_str()), kind, name);
     let requester =
         Requester { username: caller.username.clone(), uid: caller.uid.clone(), groups: caller.groups.clone() };
     let facts = Facts {
@@ -97,6 +101,12 @@ fn ask(
         asked: context.now,
     };
     evaluate(policies, &facts)
+}
+
+/// Who owns it. What cannot be read owns nothing, and the API server refuses it.
+fn owners(object: &Value) -> Vec<OwnerReference> {
+    let stored = object.pointer("/metadata/ownerReferences").cloned().unwrap_or_default();
+    serde_json::from_value(stored).unwrap_or_default()
 }
 
 /// Whether a rule that matched without declared tags also matches with any other claims: tags only ever add matches.

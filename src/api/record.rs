@@ -127,14 +127,14 @@ impl Transition {
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordEntry {
-    /// What this entry is the only one of: uid, revision (of a review, its place in the list) and transition.
+    /// What this entry is the only one of: uid (of an override, that of what was started), revision (of a review, its place in the list) and transition.
     #[schemars(length(min = 1, max = 160))]
     pub key: String,
     /// What happened.
     pub transition: Transition,
     /// When it happened, as the object that tells of it says; where it does not, when the operator saw it.
     pub time: MicroTime,
-    /// The request that it happened to; none where policy allowed a Job without one.
+    /// The request that it happened to; none where a Job or Pod was started without one, by policy or by an override.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<RecordedRequest>,
     /// The Job or Pod that it is about.

@@ -40,7 +40,13 @@ pub fn keys(told: &Told<'_>) -> Vec<String> {
 
 /// The key of the entry that will say how the request of that uid ended, if it has.
 pub fn end(uid: &str, status: &ApprovalRequestStatus) -> Option<String> {
-    ended(status).map(|transition| key_of(uid, status.revision, transition))
+    ended(status).map(|transition| key_of(uid, status, transition))
+}
+
+/// The key of the entry that says that the Job or Pod of that uid was started by an override. It is the same whether a
+/// request tells of it or no request does, so that one start never has two entries.
+pub fn override_of(target: &str) -> String {
+    format!("{target}/0/{}", Transition::Overridden.as_str())
 }
 
 /// When a request ended, if it has.
@@ -73,6 +79,43 @@ pub fn allowed(kind: TargetKind, namespace: &str, name: &str, receipt: &Receipt)
     }
 }
 
+/// A Job or Pod that somebody started by an override.
+#[derive(Clone, Debug)]
+pub struct Overriding<'a> {
+    /// Which of the two.
+    pub kind: TargetKind,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// Hash of its uid and of what it will do, where there is one.
+    pub job_hash: Option<String>,
+    /// Who started it.
+    pub by: &'a str,
+    /// Why, in their words.
+    pub why: &'a str,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// The entry of an override that no request tells of. `ended` is the request that had ended before, if there was one: what
+/// it had bound is what was known of the target.
+pub fn overridden(start: &Overriding<'_>, ended: Option<&Told<'_>>) -> RecordEntry {
+    let before = ended.map(|told| seen(told.status)).unwrap_or_default();
+    RecordEntry {
+        key: override_of(start.uid),
+        request: ended.map(request),
+        target: Some(target(start.kind, start.namespace, start.name, Some(start.uid))),
+        by: vec![caller(start.by)],
+        reason: Transition::Overridden.as_str().into(),
+        message: cut(&format!("started without approval by {}, who may override: {}", start.by, start.why)),
+        seen: Some(Seen { job_hash: start.job_hash.clone().or(before.job_hash.clone()), ..before }),
+        ..blank(Transition::Overridden, start.time)
+    }
+}
+
 /// The entry that says that the trail goes on under another key, by the names of both.
 pub fn anchored(before: &str, after: &str, length: i64, now: Timestamp) -> RecordEntry {
     RecordEntry {
@@ -96,13 +139,16 @@ impl What<'_> {
         match self {
             Self::Asked => format!("{uid}/0/Requested"),
             Self::Reviewed(place) => format!("{uid}/{place}/Reviewed"),
-            Self::Came(transition, _) => key_of(uid, told.status.revision, *transition),
+            Self::Came(transition, _) => key_of(uid, told.status, *transition),
         }
     }
 }
 
-fn key_of(uid: &str, revision: i64, transition: Transition) -> String {
-    format!("{uid}/{revision}/{}", transition.as_str())
+fn key_of(uid: &str, status: &ApprovalRequestStatus, transition: Transition) -> String {
+    match &status.target {
+        Some(target) if transition == Transition::Overridden => override_of(&target.uid),
+        _ => format!("{uid}/{}/{}", status.revision, transition.as_str()),
+    }
 }
 
 fn transitions<'a>(told: &Told<'a>) -> Vec<What<'a>> {
@@ -137,14 +183,7 @@ fn entry(told: &Told<'_>, reviews: &[Value], key: String, what: &What<'_>) -> Re
     let uid = status.target.as_ref().map(|t| t.uid.as_str()).or_else(|| asked.and_then(|t| t.uid.as_deref()));
     let about = RecordEntry {
         key,
-        request: Some(RecordedRequest {
-            namespace: told.namespace.into(),
-            name: told.name.into(),
-            uid: told.uid.into(),
-            run_id: told.spec.run_id.clone(),
-            step_id: told.spec.step_id.clone(),
-            requested_by: told.spec.requested_by.clone(),
-        }),
+        request: Some(request(told)),
         target: asked.map(|t| target(t.kind, told.namespace, &t.name, uid)),
         ..blank(Transition::Requested, told.created)
     };
@@ -160,6 +199,17 @@ fn entry(told: &Told<'_>, reviews: &[Value], key: String, what: &What<'_>) -> Re
             seen: Some(seen(status)),
             ..about
         },
+    }
+}
+
+fn request(told: &Told<'_>) -> RecordedRequest {
+    RecordedRequest {
+        namespace: told.namespace.into(),
+        name: told.name.into(),
+        uid: told.uid.into(),
+        run_id: told.spec.run_id.clone(),
+        step_id: told.spec.step_id.clone(),
+        requested_by: told.spec.requested_by.clone(),
     }
 }
 

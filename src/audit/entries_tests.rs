@@ -141,3 +141,48 @@ fn a_review_that_cannot_be_read_is_kept_all_the_same() {
     let entry = &broken.entries(&[])[2];
     assert_eq!((entry.reason.as_str(), entry.review.as_ref()), ("Unreadable", Some(&json!({"decision": "Perhaps"}))));
 }
+
+fn start(time: &str) -> Overriding<'static> {
+    Overriding {
+        kind: TargetKind::Job,
+        namespace: "payments",
+        name: "job",
+        uid: "j-1",
+        job_hash: Some("sha256:99".into()),
+        by: "bob",
+        why: "the site burns",
+        time: time.parse().unwrap(),
+    }
+}
+
+/// One start has one key, whoever tells of it; an override that no request tells of says what is known.
+#[test]
+fn an_override_has_one_key_whoever_tells_of_it() {
+    let alone = overridden(&start("2026-11-20T17:05:00Z"), None);
+    assert_eq!((alone.key.as_str(), alone.request.as_ref()), ("j-1/0/Overridden", None));
+    assert_eq!((alone.by.len(), alone.by[0].username.as_str()), (1, "bob"));
+    assert_eq!(alone.message, "started without approval by bob, who may override: the site burns");
+    assert_eq!(alone.seen.as_ref().and_then(|seen| seen.job_hash.as_deref()), Some("sha256:99"));
+    assert_eq!(alone.time.0.to_string(), "2026-11-20T17:05:00Z");
+    let told = stored(json!({"state": "Released", "revision": 3, "target": {"uid": "j-1"}, "conditions": [
+        condition("Overridden", "True", "Overridden", "2026-11-20T17:05:00Z")]}));
+    assert_eq!(end("u", &told.status).as_deref(), Some(alone.key.as_str()));
+    assert_eq!(told.entries(&[]).last().map(|e| e.key.clone()), Some(alone.key.clone()));
+    assert!(told.entries(&[alone.key.as_str()]).iter().all(|e| e.transition != Transition::Overridden));
+}
+
+#[test]
+fn an_override_after_an_end_names_the_request_and_what_it_had_bound() {
+    let mut denied = released();
+    denied.status.state = State::Denied;
+    let mut start = start("2026-11-20T17:05:00Z");
+    start.job_hash = None;
+    let entry = overridden(&start, Some(&denied.told()));
+    assert_eq!(entry.request.as_ref().map(|r| (r.uid.as_str(), r.run_id.as_str())), Some(("u", "run_8f9a")));
+    let seen = entry.seen.unwrap();
+    assert_eq!((seen.digest.as_deref(), seen.job_hash.as_deref()), (Some("sha256:11"), Some("sha256:33")));
+    let mut long = start;
+    let why = "ü".repeat(2000);
+    long.why = &why;
+    assert!(overridden(&long, None).message.len() <= LONGEST);
+}

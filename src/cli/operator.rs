@@ -9,7 +9,7 @@ use crate::cli::manifests;
 use crate::cli::retention::RetentionArgs;
 use crate::controller::{self, Index, ReadSecrets};
 use crate::integrity::{self, Integrity};
-use crate::lifecycle::Cluster;
+use crate::lifecycle::{Cluster, Foreseen};
 use crate::telemetry::{Metrics, Telemetry, Warned};
 use anyhow::{Context, bail};
 use axum_server::tls_rustls::RustlsConfig;
@@ -238,11 +238,12 @@ impl controller::Hooks for Alarm {
         self.metrics.audit_entries_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
-    fn warned(&self, reason: &str) {
-        self.metrics.warned(match reason {
-            "WouldDeny" => Warned::Deny,
-            "WouldHold" => Warned::RequireApproval,
-            _ => Warned::NoMatchingPolicy,
+    fn warned(&self, foreseen: Foreseen) {
+        self.metrics.warned(match foreseen {
+            Foreseen::Allow => Warned::Allow,
+            Foreseen::Deny => Warned::Deny,
+            Foreseen::Hold => Warned::RequireApproval,
+            Foreseen::NoPolicy => Warned::NoMatchingPolicy,
         });
     }
 }

@@ -12,7 +12,7 @@ use crate::controller::queue::{Queue, Timers, run_timers};
 use crate::controller::recorder::Recorder;
 use crate::controller::settings::{Hooks, ReadSecrets, Settings};
 use crate::controller::watch::{Change, Pulse, Scope, follow};
-use crate::lifecycle::{Gate, Note, Plan, Step, plan, plan_gate, plan_policy, version};
+use crate::lifecycle::{Note, Plan, Step, plan, plan_gate, plan_policy, version};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::{ApiResource, DynamicObject};
@@ -118,6 +118,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     }
     controller.index.forget_the_gone();
     controller.index.set_complete();
+    // What a crash left out, and what was started while nobody watched.
+    controller.index.record_overrides(Timestamp::now());
     ready();
     for _ in 0..WORKERS {
         let controller = controller.clone();
@@ -231,6 +233,7 @@ impl Controller {
             }
             Change::Nothing(version) => self.nothing(kind, version),
         }
+        self.index.record_overrides(Timestamp::now());
     }
 
     fn set(&self, kind: Kind, object: &DynamicObject) {
@@ -252,7 +255,7 @@ impl Controller {
             if let Some(by) = target.overridden() {
                 let message = format!("{} was started without approval by {}: {}", target.noun(), by.by, by.reason);
                 let note = Note { warning: true, reason: "Overridden".into(), message };
-                self.tell(note, apply::target_reference(&target));
+                self.tell_recorded(note, apply::target_reference(&target), Some(audit::override_of(&target.uid)));
                 continue;
             }
             let (namespace, name, uid) = (&target.namespace, &target.name, &target.uid);
@@ -376,10 +379,10 @@ impl Controller {
             let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
             self.learn(&written);
         }
+        if let Some(foreseen) = plan.foreseen {
+            self.hooks.warned(foreseen);
+        }
         if let Some(note) = plan.note {
-            if observation.namespace.gate == Gate::Warn {
-                self.hooks.warned(&note.reason);
-            }
             self.tell(note, apply::target_reference(&observation.target));
         }
         Ok(())

@@ -6,6 +6,7 @@ use crate::binding::Keyring;
 use crate::controller::Index;
 use crate::controller::index::Kind;
 use crate::controller::recorder::Sink;
+use crate::lifecycle::Foreseen;
 use crate::risk::RbacKind;
 use kube::Client;
 use std::sync::{Arc, Mutex};
@@ -69,8 +70,8 @@ pub trait Hooks: Send + Sync {
     fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str);
     /// How the audit trail is: whether it can be gone on with, how many entries wait to be written, and how many there are.
     fn trail(&self, intact: bool, waiting: usize, kept: i64);
-    /// A Job in a namespace that only warns would have been held or denied, for that reason.
-    fn warned(&self, reason: &str);
+    /// A Job came to a namespace that only warns: what would have become of it.
+    fn warned(&self, foreseen: Foreseen);
 }
 
 impl ReadSecrets {

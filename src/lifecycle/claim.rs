@@ -103,6 +103,20 @@ pub fn claim(me: &Contender, job: &TargetFacts, others: &[Contender], gate: Gate
     rival.map_or(Claim::Owner, |o| Claim::Taken(format!("request {}", o.name)))
 }
 
+/// Whether one of the requests that target its name tells that somebody started this very target by an override: one that
+/// owns it and is unfinished will, while it runs, and one that was bound to it and is released does already.
+pub fn tells_of_override(target: &TargetFacts, requests: &[Contender], gate: Gate) -> bool {
+    let this_one = |uid: &Option<String>| uid.as_ref().is_none_or(|uid| *uid == target.uid);
+    requests.iter().any(|request| match request.state {
+        State::Released => request.bound_to(target),
+        state if state.is_final() || target.overridden().is_none() => false,
+        _ => {
+            let owns = || claim(request, target, requests, gate) == Claim::Owner;
+            this_one(&request.bound_uid) && this_one(&request.asked_uid) && owns()
+        }
+    })
+}
+
 /// Whose a target with these marks is in a gated namespace, where it is not this requester's to ask for, or its creator
 /// names another request. `request` is the name of the request, where it has one yet.
 pub fn foreign(marks: &Marks, request: Option<&str>, requester: Option<&Requester>) -> Option<String> {

@@ -71,6 +71,15 @@ impl Claims {
         document
     }
 
+    /// `requestedBy` of the gate's own request for what makes these claims: what it claims; else the CronJob that it was
+    /// made from, or itself.
+    pub fn asked_by(&self, cron_job: Option<&str>, kind: &str, name: &str) -> String {
+        self.requested_by.clone().unwrap_or_else(|| match cron_job {
+            Some(cron_job) => default_requested_by("cronjob", cron_job),
+            None => default_requested_by(kind, name),
+        })
+    }
+
     /// Reads the claims among annotations. Anything but a map holds none.
     pub fn read(annotations: &Value) -> Result<Self, BadClaim> {
         let claim = |key: &'static str, problem: &str, good: fn(&str) -> bool| match annotations.get(key) {
@@ -106,7 +115,7 @@ impl Claims {
 }
 
 /// `requestedBy` of the gate's own request where the object claims none: `job/remediate`.
-pub fn default_requested_by(kind: &str, name: &str) -> String {
+fn default_requested_by(kind: &str, name: &str) -> String {
     format!("{}/{name}", kind.to_lowercase()).chars().take(LONGEST_REQUESTED_BY).collect()
 }
 

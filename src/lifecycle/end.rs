@@ -27,7 +27,7 @@ pub(super) fn released(o: &Observed<'_>, mut next: status::Next, e: &Evaluation,
     let mut steps = next.snapshot_step(e);
     steps.extend(release);
     steps.push(finish(o, next.status, State::Released, reason, &text));
-    Plan { steps, next: None, note: Some(note(State::Released, &text)) }
+    Plan { steps, note: Some(note(State::Released, &text)), ..Plan::idle() }
 }
 
 /// On what grounds a request is released: the reason of its conditions, and a text for a person. It names who passed a
@@ -103,7 +103,7 @@ pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
     let held: usize = status.approvals.iter().map(|p| p.approved_by.len()).sum();
     status.summary.get_or_insert_default().approvals = format!("{held}/{required}");
     let steps = vec![finish(o, status, State::Released, reason, &text)];
-    Plan { steps, next: None, note: Some(note(State::Released, &text)) }
+    Plan { steps, note: Some(note(State::Released, &text)), ..Plan::idle() }
 }
 
 /// Who filled which requirement at the release: the words of those whom the receipt names, about what it binds, counted as
@@ -152,7 +152,7 @@ pub(super) fn overridden(o: &Observed<'_>, by: &Override) -> Plan {
     let told = message::cut(text.clone());
     condition::set(&mut status.conditions, "Overridden", ConditionStatus::True, "Overridden", &told, generation, o.now);
     let steps = vec![finish(o, status, State::Released, OVERRIDDEN, &text)];
-    Plan { steps, next: None, note: Some(Note { warning: true, reason: OVERRIDDEN.into(), message: text }) }
+    Plan { steps, note: Some(Note { warning: true, reason: OVERRIDDEN.into(), message: text }), ..Plan::idle() }
 }
 
 /// The Job says how this request ended, and only the status is missing.
@@ -160,8 +160,8 @@ pub(super) fn closed_before(o: &Observed<'_>, state: State) -> Plan {
     let text = format!("ended as {}, as its Job says", state.as_str());
     Plan {
         steps: vec![finish(o, o.request.status.clone(), state, state.as_str(), &text)],
-        next: None,
         note: Some(note(state, &text)),
+        ..Plan::idle()
     }
 }
 
@@ -199,7 +199,7 @@ pub(super) fn expired(o: &Observed<'_>, mut next: status::Next, e: &Evaluation, 
 fn ended(o: &Observed<'_>, status: crate::api::ApprovalRequestStatus, state: State, reason: &str, text: &str) -> Plan {
     let mut steps: Vec<Step> = close_step(o, state).into_iter().collect();
     steps.push(finish(o, status, state, reason, text));
-    Plan { steps, next: None, note: Some(note(state, text)) }
+    Plan { steps, note: Some(note(state, text)), ..Plan::idle() }
 }
 
 fn finish(

@@ -6,7 +6,7 @@ use crate::binding::{
     BoundJob, InputRef, InputState, Keyring, Receipt, ReceiptJob, Shown, Snapshot, bound, digest, job_hash, sha256,
 };
 use crate::lifecycle::evaluate::{beyond_release, derived_tags};
-use crate::lifecycle::plan::Deletion;
+use crate::lifecycle::plan::{Deletion, Foreseen};
 use crate::lifecycle::{
     Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, bounds, message, obstacles,
     target_patch,
@@ -64,7 +64,7 @@ pub fn plan_gate(o: &Held<'_>) -> Plan {
     }
     match o.namespace.gate {
         Gate::Off => return Plan::idle(),
-        Gate::Warn => return Plan { note: would(o), ..Plan::idle() },
+        Gate::Warn => return would(o),
         Gate::Enforce => {}
     }
     if target.receipt.is_some() {
@@ -87,24 +87,31 @@ pub fn plan_gate(o: &Held<'_>) -> Plan {
     hold(o)
 }
 
-/// What the gate would have done, had it been closed: told of new Jobs only. Who created them is not known here, so a rule
-/// that names requesters does not match; the warning at admission knows.
-fn would(o: &Held<'_>) -> Option<Note> {
+/// What the gate would have done, had it been closed: told of new Jobs only, and of those alone that it would have held.
+/// Who created them is not known here, so a rule that names requesters does not match; the warning at admission knows.
+fn would(o: &Held<'_>) -> Plan {
     // What runs already is not looked at again, and nothing is known of its work then.
     if o.now.duration_since(o.target.created) > NEW || o.target.work.object.is_null() {
-        return None;
+        return Plan::idle();
     }
     let outcome = outcome(o);
     let rules: Vec<_> = outcome.matches.iter().map(|m| format!("{}/{}", m.policy, m.rule.name)).collect();
-    let (reason, text) = match outcome.decision {
-        Some(Decision::Allow) if outcome.doubts.is_empty() => return None,
+    let (noun, rules) = (o.target.noun(), rules.join(", "));
+    let (foreseen, note) = match outcome.decision {
+        Some(Decision::Allow) if outcome.doubts.is_empty() => (Foreseen::Allow, None),
         Some(Decision::Deny) => {
-            ("WouldDeny", format!("the gate would deny {} ({})", o.target.noun(), rules.join(", ")))
+            (Foreseen::Deny, Some(warning("WouldDeny", format!("the gate would deny {noun} ({rules})"))))
         }
-        None => ("NoMatchingPolicy", format!("the gate would hold {}: no policy has a rule for it", o.target.noun())),
-        _ => ("WouldHold", format!("the gate would hold {} for approval ({})", o.target.noun(), rules.join(", "))),
+        None => {
+            let text = format!("the gate would hold {noun}: no policy has a rule for it");
+            (Foreseen::NoPolicy, Some(warning("NoMatchingPolicy", text)))
+        }
+        _ => {
+            let text = format!("the gate would hold {noun} for approval ({rules})");
+            (Foreseen::Hold, Some(warning("WouldHold", text)))
+        }
     };
-    Some(warning(reason, text))
+    Plan { note, foreseen: Some(foreseen), ..Plan::idle() }
 }
 
 /// Whether a request may and would speak for this very target.
@@ -127,7 +134,7 @@ fn hold(o: &Held<'_>) -> Plan {
     if o.waiting >= MOST_WAITING && on_denied(&outcome, target) == OnDenied::Delete {
         let text =
             format!("{} is deleted: {} Jobs of its CronJob {}", target.noun(), o.waiting, await_what(o, &outcome));
-        return Plan { steps: vec![delete(target)], next: None, note: Some(warning("TooManyWaiting", text)) };
+        return Plan { steps: vec![delete(target)], note: Some(warning("TooManyWaiting", text)), ..Plan::idle() };
     }
     if allowed(o, &outcome) {
         if !o.fresh || o.unrecorded.is_some() {
@@ -247,7 +254,7 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
     let patch = target_patch::release(target, &outcome.constraints, o.cluster, &digest, &envelope);
     let rules: Vec<_> = outcome.matches.iter().map(|m| format!("{}/{}", m.policy, m.rule.name)).collect();
     let note = Note { warning: false, reason: "Allowed".into(), message: format!("allowed by {}", rules.join(", ")) };
-    Some(Plan { steps: vec![Step::KeepSnapshot(snapshot), Step::Release(patch)], next: None, note: Some(note) })
+    Some(Plan { steps: vec![Step::KeepSnapshot(snapshot), Step::Release(patch)], note: Some(note), ..Plan::idle() })
 }
 
 /// The request that the gate makes in the creator's name.
@@ -313,7 +320,7 @@ fn after_end(o: &Held<'_>, closed: &str) -> Plan {
     let state = closed.split(' ').next().unwrap_or(State::Denied.as_str());
     let text = format!("{} is deleted: its request ended as {state}, and it will never run", target.noun());
     let note = Note { warning: false, reason: "Deleted".into(), message: text };
-    Plan { steps: vec![delete(target)], next: None, note: Some(note) }
+    Plan { steps: vec![delete(target)], note: Some(note), ..Plan::idle() }
 }
 
 /// What policy wants done with a Job that was not approved; without a word on it, Jobs of CronJobs go and others stay.

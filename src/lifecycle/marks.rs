@@ -3,7 +3,8 @@
 use crate::api::{Requester, TargetKind, names};
 use crate::binding::{InputRef, images_without_digest, references, unheld};
 use crate::lifecycle::Gate;
-use crate::lifecycle::claims::{BadClaim, Claims, default_requested_by};
+use crate::lifecycle::claims::{BadClaim, Claims};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::DynamicObject;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +84,9 @@ impl Marks {
             bad_claim: claims.err(),
             service_account: account.unwrap_or("default").into(),
             shared_with: shared_with(object),
-            cron_job: cron_job(object).filter(|_| by_cron_jobs(annotations)),
+            cron_job: annotations
+                .get(names::CREATED_BY)
+                .and_then(|by| made_by_cron_job(by, object.metadata.owner_references.as_deref().unwrap_or_default())),
             overridden: get(names::OVERRIDE_REASON)
                 .zip(get(names::OVERRIDDEN_BY))
                 .map(|(reason, by)| Override { by, reason }),
@@ -93,10 +96,8 @@ impl Marks {
     /// `requestedBy` of the gate's own request for what carries these marks: what its creator claims; else the CronJob that
     /// made it, or itself.
     pub fn requested_by(&self, kind: TargetKind, name: &str) -> String {
-        self.claims.requested_by.clone().unwrap_or_else(|| match &self.cron_job {
-            Some((_, cron_job)) => default_requested_by("cronjob", cron_job),
-            None => default_requested_by(kind.as_str(), name),
-        })
+        let cron_job = self.cron_job.as_ref().map(|(_, name)| name.as_str());
+        self.claims.asked_by(cron_job, kind.as_str(), name)
     }
 
     /// Everyone who has a part in what runs: who made it, and the service account that it runs as. Sorted.
@@ -162,14 +163,12 @@ fn shared_with(object: &DynamicObject) -> Option<String> {
     Some(format!("the label {QUEUE} puts it into the queue {queue}"))
 }
 
-fn by_cron_jobs(annotations: &BTreeMap<String, String>) -> bool {
-    annotations.get(names::CREATED_BY).is_some_and(|by| CRON_JOB_CONTROLLERS.contains(&by.as_str()))
-}
-
-fn cron_job(object: &DynamicObject) -> Option<(String, String)> {
-    let owner = object.metadata.owner_references.iter().flatten().find(|o| o.controller == Some(true))?;
+/// The uid and name of the CronJob that a Job of that creator and these owners was made from. The owner counts only where
+/// the controller that makes the Jobs of CronJobs wrote it.
+pub fn made_by_cron_job(creator: &str, owners: &[OwnerReference]) -> Option<(String, String)> {
+    let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
     let cron = owner.kind == "CronJob" && owner.api_version.starts_with("batch/");
-    cron.then(|| (owner.uid.clone(), owner.name.clone()))
+    (cron && CRON_JOB_CONTROLLERS.contains(&creator)).then(|| (owner.uid.clone(), owner.name.clone()))
 }
 
 #[cfg(test)]

@@ -139,6 +139,21 @@ pub struct Plan {
     pub next: Option<Timestamp>,
     /// What to tell.
     pub note: Option<Note>,
+    /// What a gate that only warns would have done.
+    pub foreseen: Option<Foreseen>,
+}
+
+/// What would have become of a Job, had the gate been closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Foreseen {
+    /// It would have started at once.
+    Allow,
+    /// It would have waited for approval.
+    Hold,
+    /// It would never have run.
+    Deny,
+    /// It would have waited, and no policy has a rule for it.
+    NoPolicy,
 }
 
 impl Plan {

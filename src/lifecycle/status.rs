@@ -213,7 +213,7 @@ impl Next {
             steps.push(Step::WriteStatus(Box::new(self.status)));
         }
         let note = note.filter(|_| !steps.is_empty());
-        Plan { steps, next: None, note }
+        Plan { steps, note, ..Plan::idle() }
     }
 
     /// A snapshot is kept before any status names it.

@@ -38,6 +38,8 @@ pub struct TargetFacts {
     pub held: bool,
     /// Whether it has run before: its pod template can't be changed any more.
     pub started: bool,
+    /// When it began to run, as its status says.
+    pub began: Option<Timestamp>,
     /// Complete, Failed or Succeeded.
     pub finished: bool,
     /// Whether its own controller has taken note of it: a new Job gets its first status within milliseconds.
@@ -199,6 +201,7 @@ impl TargetFacts {
             bounds: JobBounds::default(),
             held: false,
             started: false,
+            began: began(object),
             finished: false,
             noticed: true,
             deleting: metadata.deletion_timestamp.is_some(),
@@ -247,6 +250,10 @@ fn same_metadata(before: &TargetFacts, object: &DynamicObject) -> bool {
 fn receipt(annotations: Option<&Map<String, Value>>, object: &DynamicObject, key: &Keyring) -> Option<Receipt> {
     let envelope = annotations?.get(names::RECEIPT)?.as_str()?;
     Receipt::open(key, envelope).filter(|r| Some(&r.job.uid) == object.metadata.uid.as_ref())
+}
+
+fn began(object: &DynamicObject) -> Option<Timestamp> {
+    object.data.pointer("/status/startTime")?.as_str()?.parse().ok()
 }
 
 fn small(spec: &Value, field: &str) -> Option<i32> {

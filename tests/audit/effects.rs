@@ -13,7 +13,8 @@ const OPERATOR: &str = "system:serviceaccount:countersign-system:countersign";
 const REQUESTS: &str = "/registry/countersign.dev/approvalrequests/";
 
 /// Waits until everything that happened so far stands in the trail, once. What counts as happened: Jobs that the operator
-/// started, reviews that were stored, ends that stand in a status, also in that of a request that was let go.
+/// started, Jobs and Pods that somebody started by an override, reviews that were stored, ends that stand in a status, also
+/// in that of a request that was let go.
 pub async fn all_recorded(lab: &Lab) -> Result<()> {
     lab.cluster.audit_log().settle().await?;
     let began = Instant::now();
@@ -40,7 +41,8 @@ async fn told(lab: &Lab) -> Result<BTreeMap<String, usize>> {
     for (_, record) in lab.cluster.storage().list(RECORDS).await? {
         for entry in list(&record["spec"]["entries"]) {
             *told.entry(text(&entry["key"])).or_default() += 1;
-            if entry["transition"] == "Released" && entry["target"]["uid"].is_string() {
+            let start = entry["transition"] == "Released" || entry["transition"] == "Overridden";
+            if start && entry["target"]["uid"].is_string() {
                 *told.entry(format!("start of {}", text(&entry["target"]["uid"]))).or_default() += 1;
             }
         }
@@ -59,6 +61,11 @@ async fn happened(lab: &Lab) -> Result<BTreeSet<String>> {
             effects.insert(format!("start of {}", text(&job["metadata"]["uid"])));
         }
     }
+    for resource in ["jobs", "pods"] {
+        let overrides = log.select(Mark::START, &patched(resource))?.into_iter().filter(is_override);
+        effects
+            .extend(overrides.map(|event| format!("start of {}", text(&event["responseObject"]["metadata"]["uid"]))));
+    }
     for event in log.select(Mark::START, &patched("approvalrequests"))? {
         of_request(&event["responseObject"], &mut effects);
     }
@@ -68,13 +75,27 @@ async fn happened(lab: &Lab) -> Result<BTreeSet<String>> {
     Ok(effects)
 }
 
+/// Whether somebody but the operator started a Job or Pod by this write, and it was stored: it gave a reason to override,
+/// and admission wrote the caller's name beside it.
+fn is_override(event: &Value) -> bool {
+    let user = if event["impersonatedUser"].is_null() { &event["user"] } else { &event["impersonatedUser"] };
+    let asked = event["requestObject"].to_string();
+    event["responseObject"]["metadata"]["annotations"]["countersign.dev/overridden-by"] == user["username"]
+        && asked.contains("countersign.dev/override-reason")
+        && user["username"] != OPERATOR
+        && event["requestURI"].as_str().is_some_and(|uri| !uri.contains("dryRun="))
+}
+
 fn of_request(request: &Value, effects: &mut BTreeSet<String>) {
     let uid = text(&request["metadata"]["uid"]);
     // A dry run stores nothing, and its seal says so.
     let stored = list(&request["spec"]["reviews"]).take_while(|review| review["seal"] != "dry-run");
     effects.extend(stored.enumerate().map(|(place, _)| format!("{uid}/{place}/Reviewed")));
     let state = text(&request["status"]["state"]);
-    if ["Released", "Denied", "Expired", "Cancelled"].contains(&state.as_str()) {
+    let holds = |c: &Value| c["type"] == "Overridden" && c["status"] == "True";
+    if list(&request["status"]["conditions"]).any(holds) {
+        effects.insert(format!("start of {}", text(&request["status"]["target"]["uid"])));
+    } else if ["Released", "Denied", "Expired", "Cancelled"].contains(&state.as_str()) {
         let revision = request["status"]["revision"].as_i64().unwrap_or(0);
         effects.insert(format!("{uid}/{revision}/{state}"));
     }

@@ -7,6 +7,7 @@ mod support;
 mod crash;
 mod effects;
 mod joined;
+mod overrides;
 mod python;
 mod retention;
 mod story;

@@ -148,6 +148,33 @@ async fn denied_by_policy_names_the_rule_and_dry_run_is_told_the_same() {
     assert!(message.contains("production/c: prod write detected and 1 more; nothing was created"), "{message}");
 }
 
+/// What the operator asks for in the name of a CronJob is judged by that name here, too. An owner that anybody but the
+/// controller names proves nothing.
+#[tokio::test]
+async fn a_job_of_a_cron_job_is_judged_by_the_cron_jobs_name() {
+    let controllers = ["system:serviceaccount:kube-system:cronjob-controller", "system:kube-controller-manager"];
+    let owner =
+        json!([{"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly", "uid": "c", "controller": true}]);
+    let of_cron_job = put(job(), "/metadata/ownerReferences", owner);
+    let deny = |pattern: &str| view(json!([rule("by-name", "Deny", json!({"requestedBy": [pattern]}))]));
+    for controller in controllers {
+        let asked = || create(controller, of_cron_job.clone());
+        assert!(refusal(deny("cronjob/*"), asked()).await.1.contains("production/by-name"));
+        assert!(refusal(deny("cronjob/nightly"), asked()).await.1.contains("production/by-name"));
+        settled(deny("job/*"), asked()).await;
+        // What it claims comes first, as it does later.
+        let claims =
+            put(of_cron_job.clone(), "/metadata/annotations/countersign.dev~1requested-by", json!("workflow.x"));
+        settled(deny("cronjob/*"), create(controller, claims.clone())).await;
+        assert!(refusal(deny("workflow.*"), create(controller, claims)).await.1.contains("production/by-name"));
+    }
+    settled(deny("cronjob/*"), create("mallory", of_cron_job.clone())).await;
+    assert!(refusal(deny("job/remediate"), create("mallory", of_cron_job.clone())).await.1.contains("by-name"));
+    let mut loose = of_cron_job;
+    loose["metadata"]["ownerReferences"][0]["controller"] = json!(false);
+    settled(deny("cronjob/*"), create(controllers[0], loose)).await;
+}
+
 /// The request that a Job names makes its own claims. Only what holds whatever they are is refused early.
 #[tokio::test]
 async fn a_job_that_names_its_request_is_denied_early_on_facts_alone() {

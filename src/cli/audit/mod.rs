@@ -1,4 +1,4 @@
-//! `countersign audit`: export the trail, verify one offline, tell the story of one request.
+//! `countersign audit`: export the trail, verify one offline, tell the story of one request, Job or Pod.
 
 mod export;
 pub(super) mod input;
@@ -8,7 +8,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-/// Export the audit trail, verify an export offline, or tell the story of one request.
+/// Export the audit trail, verify an export offline, or tell the story of one request, Job or Pod.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// What to do.
@@ -22,7 +22,7 @@ enum Command {
     Export(export::Args),
     /// Check an export without a cluster: nothing edited, missing, reordered, cut off, forked or signed by another key
     Verify(verify::Args),
-    /// Tell what happened to one request, in order
+    /// Tell what happened to one request, Job or Pod, in order
     Show(show::Args),
 }
 

@@ -1,4 +1,4 @@
-//! The story of a request, in plain words, one line an entry.
+//! The story of a request, or of what needed none, in plain words, one line an entry.
 
 use crate::api::{RecordEntry, Transition};
 use crate::cli::escape::{visible, visible_identifier};
@@ -7,24 +7,38 @@ use std::fmt::Write;
 /// Longest part of a digest that is shown.
 const SHORT: usize = 19;
 
-/// Every request among these entries with what happened to it.
+/// Every request among these entries with what happened to it, and every Job or Pod that had none.
 pub fn tell(entries: &[(i64, RecordEntry)]) -> String {
     let mut text = String::new();
     let mut current = None;
     for (number, entry) in entries {
-        let Some(request) = &entry.request else { continue };
-        if current != Some(&request.uid) {
-            // Writing to a String cannot fail.
-            let (namespace, name) = (visible_identifier(&request.namespace), visible_identifier(&request.name));
-            let (run, step) = (visible_identifier(&request.run_id), visible_identifier(&request.step_id));
-            let _ =
-                writeln!(text, "{namespace}/{name} (run {run}, step {step}; uid {})", visible_identifier(&request.uid));
-            current = Some(&request.uid);
+        let Some(heading) = heading(entry) else { continue };
+        // Writing to a String cannot fail.
+        if current.as_ref() != Some(&heading) {
+            let _ = writeln!(text, "{heading}");
+            current = Some(heading);
         }
         let time = entry.time.0.strftime("%Y-%m-%d %H:%M:%SZ");
         let _ = writeln!(text, "  {number:>6}  {time}  {}", line(entry));
     }
     text
+}
+
+/// What an entry is about, by its names.
+fn heading(entry: &RecordEntry) -> Option<String> {
+    let plain = visible_identifier;
+    if let Some(r) = &entry.request {
+        let (namespace, name) = (plain(&r.namespace), plain(&r.name));
+        return Some(format!(
+            "{namespace}/{name} (run {}, step {}; uid {})",
+            plain(&r.run_id),
+            plain(&r.step_id),
+            plain(&r.uid)
+        ));
+    }
+    let target = entry.target.as_ref()?;
+    let uid = target.uid.as_deref().map(|uid| format!("; uid {}", plain(uid))).unwrap_or_default();
+    Some(format!("{}/{} ({}, no request{uid})", plain(&target.namespace), plain(&target.name), target.kind.as_str()))
 }
 
 fn line(entry: &RecordEntry) -> String {
@@ -134,6 +148,32 @@ mod tests {
        9  2026-11-20 17:00:00Z  \\u{430}lice approved digest sha256:0123456789ab: \"seen⏎the diff\"
       10  2026-11-20 17:00:00Z  approved by alice
       11  2026-11-20 17:00:00Z  started Job remediate-8f9a: approved by alice
+"
+        );
+    }
+
+    #[test]
+    fn what_had_no_request_is_told_under_its_own_name() {
+        let alone = |fields| {
+            let mut alone = entry(fields);
+            alone.request = None;
+            alone
+        };
+        let target = json!({"kind": "Job", "namespace": "payments", "name": "work\u{1b}", "uid": "j-1"});
+        let told = tell(&[
+            (3, entry(json!({"transition": "Denied", "message": "denied by alice"}))),
+            (
+                4,
+                alone(json!({"transition": "Overridden", "by": [{"username": "bob"}], "target": target,
+                "message": "started without approval by bob, who may override: it burns"})),
+            ),
+        ]);
+        assert_eq!(
+            told,
+            "payments/run-8f9a (run run_8f9a, step remediate; uid u)
+       3  2026-11-20 17:00:00Z  denied: denied by alice
+payments/work\\u{1b} (Job, no request; uid j-1)
+       4  2026-11-20 17:00:00Z  started without approval by bob, who may override: it burns
 "
         );
     }

@@ -126,6 +126,7 @@ impl Index {
                 if let Some(at) = at {
                     state.by_target.entry(at.clone()).or_default().insert(name.1.clone());
                     keys.extend(state.waiting_for(&at));
+                    state.look_for_override(&at);
                 }
                 if !finished {
                     keys.insert(Key::Request(name.0, name.1));
@@ -158,6 +159,7 @@ impl Index {
         let mut state = self.write();
         let at = state.forget_target(&(namespace.into(), name.into()));
         state.remove_request(&(namespace.into(), name.into()));
+        at.iter().for_each(|at| state.look_for_override(at));
         at.map(|at| state.waiting_for(&at)).unwrap_or_default()
     }
 
@@ -179,6 +181,7 @@ impl Index {
             state.foreign_starts.push(facts.clone());
         }
         state.insert_target(at.clone(), facts);
+        state.look_for_override(&at);
         let mut keys = state.waiting_for(&at);
         if gate == Gate::Warn && before.is_none() {
             keys.push(Key::Target(at.0, at.1, at.2));
@@ -258,6 +261,8 @@ impl Index {
         if same {
             return vec![];
         }
+        let there: Vec<At> = state.targets.keys().filter(|at| at.0 == name).cloned().collect();
+        there.iter().for_each(|at| state.look_for_override(at));
         let mut keys = state.unfinished(|at| at.0 == name);
         keys.extend(state.gated(|namespace| namespace == name));
         keys
@@ -377,5 +382,7 @@ fn at_of(kind: TargetKind, object: &DynamicObject) -> At {
     (namespace, kind, name)
 }
 
+#[cfg(test)]
+mod override_tests;
 #[cfg(test)]
 mod tests;

@@ -53,6 +53,12 @@ impl Observation {
         &self.surroundings
     }
 
+    /// Whether everything that there is to record of the request is recorded.
+    #[cfg(test)]
+    pub(super) fn is_recorded(&self) -> bool {
+        self.recorded
+    }
+
     /// As the decision takes it.
     pub fn observed<'a>(
         &'a self,

@@ -52,6 +52,8 @@ pub(super) struct State {
     pub pods_version: i64,
     /// What somebody other than us started, not told yet.
     pub foreign_starts: Vec<Arc<TargetFacts>>,
+    /// What carries an override, and is to be looked at for the audit trail: it may be that no request tells of it.
+    pub overrides: BTreeSet<At>,
 }
 
 impl State {
@@ -99,7 +101,23 @@ impl State {
         if let Some(Request::Read(facts)) = self.requests.remove(name) {
             self.by_uid.remove(&facts.uid);
             self.ledger.forget(&facts.uid);
+            if let Some((at, bound)) = target_of(&facts).zip(facts.status.target.as_ref()) {
+                self.forget_gone(&at, &bound.uid);
+            }
         }
+    }
+
+    /// Forgets what the trail tells of a Job or Pod that is gone, once no request is bound to it any more either.
+    fn forget_gone(&mut self, at: &At, uid: &str) {
+        let there = self.targets.get(at).is_some_and(|target| target.uid == uid);
+        if !there && !self.bound_to(at, uid).any(|_| true) {
+            self.ledger.forget(uid);
+        }
+    }
+
+    /// The requests that are bound to the Job or Pod of that uid.
+    pub fn bound_to<'a>(&'a self, at: &'a At, uid: &'a str) -> impl Iterator<Item = &'a Arc<RequestFacts>> {
+        self.targeting(at).filter(move |facts| facts.status.target.as_ref().is_some_and(|bound| bound.uid == uid))
     }
 
     /// Forgets a request of that name that is not the one of that uid.
@@ -212,7 +230,7 @@ impl State {
         self.forget_cron_job(at);
         self.forget_reads(at);
         if let Some(facts) = self.targets.remove(at) {
-            self.ledger.forget(&facts.uid);
+            self.forget_gone(at, &facts.uid);
         }
     }
 

@@ -1,22 +1,43 @@
 //! The audit trail beside what is watched: what there is to record of each request as it arrives.
 
 use crate::api::{ApprovalRecordSpec, TargetKind, Transition};
-use crate::audit::{self, Checkpoint, Fault, Head, Keys, MOST_WAITING, Refusals, Told};
-use crate::binding::CanonicalError;
-use crate::controller::index::state::{Request, State};
+use crate::audit::{self, Checkpoint, Fault, Head, Keys, MOST_WAITING, Overriding, Refusals, Told};
+use crate::binding::{CanonicalError, job_hash};
+use crate::controller::index::state::{At, Request, State};
 use crate::controller::index::{Index, Key};
-use crate::lifecycle::{RequestFacts, TargetFacts};
+use crate::lifecycle::{Gate, RequestFacts, TargetFacts, tells_of_override};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 impl Index {
     /// Takes in a stored record. Returns what to look at: what waited for it.
     pub fn learn_record(&self, spec: &Value, keys: &Keys) -> Result<Vec<Key>, Fault> {
         let mut state = self.write();
-        let uids = state.ledger.learn(spec, keys)?;
+        let mut uids = state.ledger.learn(spec, keys)?;
+        // An override is recorded under the uid of what was started, and a request may wait for that to be let go.
+        for (at, uid) in overridden(spec) {
+            uids.extend(state.bound_to(&at, &uid).map(|request| request.uid.clone()));
+        }
         Ok(uids.iter().filter_map(|uid| state.recorded(uid)).collect())
+    }
+
+    /// Offers to the trail the overrides that no request tells of, once everything is known. Of a start that no field tells
+    /// the time of, it is `now`.
+    pub fn record_overrides(&self, now: Timestamp) {
+        if !self.is_complete() || self.read().overrides.is_empty() {
+            return;
+        }
+        let mut state = self.write();
+        let mut new = false;
+        for at in std::mem::take(&mut state.overrides) {
+            new |= state.record_override(&at, now);
+        }
+        if new {
+            self.to_record.notify_one();
+        }
     }
 
     /// The whole trail was read.
@@ -46,7 +67,11 @@ impl Index {
     pub fn forget_the_gone(&self) {
         let state = &mut *self.write();
         let (requests, targets) = (&state.by_uid, &state.targets);
-        let running: std::collections::HashSet<&str> = targets.values().map(|t| t.uid.as_str()).collect();
+        let mut running: HashSet<&str> = targets.values().map(|t| t.uid.as_str()).collect();
+        running.extend(state.requests.values().filter_map(|request| match request {
+            Request::Read(facts) => facts.status.target.as_ref().map(|bound| bound.uid.as_str()),
+            Request::Broken(_) => None,
+        }));
         state.ledger.keep(|uid| requests.contains_key(uid) || running.contains(uid));
     }
 
@@ -187,7 +212,7 @@ impl State {
         new
     }
 
-    /// Offers to the trail a Job or Pod that was started without a request: allowed by policy, or by an override.
+    /// Offers to the trail a Job or Pod that policy allowed without a request.
     pub fn record_target(&mut self, kind: TargetKind, facts: &TargetFacts) -> bool {
         let allowed =
             facts.receipt.as_ref().filter(|receipt| receipt.request.is_none() && receipt.job.uid == facts.uid);
@@ -195,6 +220,40 @@ impl State {
         let at = (facts.namespace.as_str(), facts.name.as_str());
         let entry = allowed.map(|receipt| audit::allowed(kind, at.0, at.1, receipt));
         entry.is_some_and(|entry| self.ledger.offer(entry))
+    }
+
+    /// Notes that this may be an override that no request tells of. What was stopped since was started all the same.
+    pub fn look_for_override(&mut self, at: &At) {
+        let target = self.targets.get(at);
+        if target.is_some_and(|t| t.marks.overridden.is_some() && !self.ledger.knows(&audit::override_of(&t.uid))) {
+            self.overrides.insert(at.clone());
+        }
+    }
+
+    /// Offers to the trail an override that no request tells of, or will tell of.
+    fn record_override(&mut self, at: &At, now: Timestamp) -> bool {
+        let gate = self.gate(&at.0);
+        let Some(target) = self.targets.get(at).filter(|_| gate == Gate::Enforce) else { return false };
+        let Some(start) = &target.marks.overridden else { return false };
+        if tells_of_override(target, &self.contenders(at), gate) {
+            return false;
+        }
+        let hash = target.work_hash.as_ref().ok().and_then(|work| job_hash(&target.uid, work).ok());
+        let start = Overriding {
+            kind: target.kind,
+            namespace: &target.namespace,
+            name: &target.name,
+            uid: &target.uid,
+            job_hash: hash,
+            by: &start.by,
+            why: &start.reason,
+            // Nobody's status puts it before the target was made, or after now.
+            time: target.began.filter(|began| (target.created..=now).contains(began)).unwrap_or(now),
+        };
+        let ended = self.bound_to(at, &target.uid).filter(|request| request.status.state.is_final());
+        let ended = ended.max_by_key(|request| (request.created, &request.uid));
+        let entry = audit::overridden(&start, ended.map(|request| told(request)).as_ref());
+        self.ledger.offer(entry)
     }
 
     /// Whether everything that there is to record of a request is recorded.
@@ -234,6 +293,18 @@ impl State {
         }
         None
     }
+}
+
+/// What a stored record says was started by an override.
+fn overridden(spec: &Value) -> Vec<(At, String)> {
+    let entries = spec.get("entries").and_then(Value::as_array).into_iter().flatten();
+    let told = entries.filter(|entry| entry["transition"] == Transition::Overridden.as_str());
+    let of = |entry: &Value| {
+        let text = |field: &str| entry["target"][field].as_str().map(String::from);
+        let kind = serde_json::from_value(entry["target"]["kind"].clone()).ok()?;
+        Some(((text("namespace")?, kind, text("name")?), text("uid")?))
+    };
+    told.filter_map(of).collect()
 }
 
 fn told(facts: &RequestFacts) -> Told<'_> {

@@ -434,3 +434,26 @@ fn where_jobs_of_a_schedule_wait_for_a_window_nobody_is_told_to_decide_on_them()
     let held = text("Allow", json!([]));
     assert!(held.contains("their requests say what for (see kubectl get apr -n payments)"), "{held}");
 }
+
+/// Each is counted; only what the gate would have held or denied is told.
+#[test]
+fn a_gate_that_only_warns_says_what_would_have_become_of_each_new_job() {
+    for (decision, foreseen, reason) in [
+        ("Allow", Foreseen::Allow, None),
+        ("RequireApproval", Foreseen::Hold, Some("WouldHold")),
+        ("Deny", Foreseen::Deny, Some("WouldDeny")),
+    ] {
+        let mut world = gated(decision);
+        world.gate = Gate::Warn;
+        world.edit_job(|job| job["metadata"]["creationTimestamp"] = json!(at(0).to_string()));
+        let plan = world.gate_plan();
+        assert_eq!((plan.foreseen, plan.note.map(|n| n.reason).as_deref()), (Some(foreseen), reason));
+        world.now += SignedDuration::from_secs(600);
+        assert_eq!(world.gate_plan(), Plan::idle(), "it is not new");
+    }
+    let mut world = gated("Allow");
+    (world.gate, world.policies) = (Gate::Warn, vec![]);
+    world.edit_job(|job| job["metadata"]["creationTimestamp"] = json!(at(0).to_string()));
+    let plan = world.gate_plan();
+    assert_eq!((plan.foreseen, plan.note.unwrap().reason.as_str()), (Some(Foreseen::NoPolicy), "NoMatchingPolicy"));
+}

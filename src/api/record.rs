@@ -80,6 +80,10 @@ pub enum Transition {
     Refused,
     /// The trail goes on under another key, which this entry names.
     Anchored,
+    /// Another key may sign from here on, which this entry names.
+    KeyAdded,
+    /// A key signs nothing from here on, which this entry names.
+    KeyRetired,
 }
 
 impl Transition {
@@ -97,12 +101,14 @@ impl Transition {
             Self::Overridden => "Overridden",
             Self::Refused => "Refused",
             Self::Anchored => "Anchored",
+            Self::KeyAdded => "KeyAdded",
+            Self::KeyRetired => "KeyRetired",
         }
     }
 
     /// The transition of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        const ALL: [Transition; 11] = [
+        const ALL: [Transition; 13] = [
             Transition::Requested,
             Transition::Evaluated,
             Transition::Reviewed,
@@ -114,6 +120,8 @@ impl Transition {
             Transition::Overridden,
             Transition::Refused,
             Transition::Anchored,
+            Transition::KeyAdded,
+            Transition::KeyRetired,
         ];
         ALL.into_iter().find(|transition| transition.as_str() == name)
     }
@@ -160,6 +168,10 @@ pub struct RecordEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub count: Option<i64>,
+    /// The key that was added or retired: its public half, 32 bytes in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 44, max = 44))]
+    pub public_key: Option<String>,
 }
 
 /// A request, by its names.

@@ -238,6 +238,7 @@ pub(super) fn blank(transition: Transition, time: Timestamp) -> RecordEntry {
         seen: None,
         review: None,
         count: None,
+        public_key: None,
     }
 }
 

@@ -21,6 +21,7 @@ pub fn entry(key: &str) -> RecordEntry {
         seen: None,
         review: Some(json!({"decision": "Approve", "comment": "seen", "nested": [{"a": 1}]})),
         count: None,
+        public_key: None,
     }
 }
 

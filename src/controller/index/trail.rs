@@ -1,7 +1,7 @@
 //! The audit trail beside what is watched: what there is to record of each request as it arrives.
 
 use crate::api::{ApprovalRecordSpec, TargetKind, Transition};
-use crate::audit::{self, Checkpoint, Fault, Keys, MOST_WAITING, Refusals, Told};
+use crate::audit::{self, Checkpoint, Fault, Keys, MOST_WAITING, Refusals, Signers, Told};
 use crate::binding::CanonicalError;
 use crate::controller::index::state::{Request, State};
 use crate::controller::index::{Index, Key};
@@ -49,9 +49,18 @@ impl Index {
         state.ledger.keep(|uid| requests.contains_key(uid) || running.contains(uid));
     }
 
-    /// The name of the key that signed the last record.
-    pub fn trail_signer(&self) -> Option<String> {
-        self.read().ledger.signer().map(String::from)
+    /// Who may sign, as far as the trail was read.
+    pub fn signers(&self) -> Signers {
+        self.read().ledger.signers().clone()
+    }
+
+    /// Offers to the trail what it is to tell of keys, before anything else.
+    pub fn tell_of_keys(&self, now: jiff::Timestamp) {
+        let mut state = self.write();
+        for entry in state.ledger.signers().news(&self.key, now) {
+            state.ledger.offer(entry);
+        }
+        self.to_record.notify_one();
     }
 
     /// The number that the next record begins with.

@@ -41,6 +41,15 @@ def read_keys(path):
     return keys
 
 
+def named_key(entry):
+    """Name and public key that an entry is about; none where it names none."""
+    try:
+        public = base64.b64decode(entry.get("publicKey", ""), validate=True)
+    except ValueError:
+        return None, None
+    return (hashlib.sha256(public).hexdigest()[:16], public) if len(public) == 32 else (None, None)
+
+
 def signature_holds(public, message, signature):
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
@@ -69,13 +78,20 @@ def read_checkpoint(path, keys):
 def verify(trail, keys, checkpoints):
     """The first fault as a text, or none."""
     length, head, origin, heads, told = 0, "genesis", None, {}, {}
+    live, retired, known = {}, set(), dict(keys)
     for number, line in enumerate(filter(str.strip, open(trail, encoding="utf-8")), 1):
         record = json.loads(line)
         at = f"line {number}: "
-        if record["keyID"] not in keys:
+        signer, transitions = record["keyID"], [entry["transition"] for entry in record["entries"]]
+        if signer in retired:
+            return at + "signed by a retired key"
+        if signer not in live and signer not in keys:
             return at + "signed by another key"
+        if signer not in live and length > 0 and "Anchored" not in transitions:
+            return at + "signed by a key that was not introduced"
+        public = live.get(signer) or keys[signer]
         message = signed_bytes(record)
-        if not signature_holds(keys[record["keyID"]], message, base64.b64decode(record["signature"])):
+        if not signature_holds(public, message, base64.b64decode(record["signature"])):
             return at + "edited"
         if record["sequence"] != length + 1 or record["last"] != length + len(record["entries"]):
             return at + "missing, reordered or twice"
@@ -85,11 +101,21 @@ def verify(trail, keys, checkpoints):
             if entry["key"] in told and entry["transition"] != "Refused":
                 return at + "told twice"
             told[entry["key"]] = number
+        live[signer] = public
+        for entry in record["entries"]:
+            name, key = named_key(entry)
+            if entry["transition"] == "Anchored":
+                live = {signer: public}
+            elif entry["transition"] == "KeyAdded" and key and name not in retired:
+                live[name] = known[name] = key
+            elif entry["transition"] == "KeyRetired" and key:
+                live.pop(name, None)
+                retired.add(name)
         length, head = record["last"], "sha256:" + hashlib.sha256(message).hexdigest()
         heads[length] = head
         origin = origin or "countersign.dev/audit/" + head[len("sha256:"):][:16]
     for path in checkpoints:
-        stated_origin, stated, stated_head = read_checkpoint(path, keys)
+        stated_origin, stated, stated_head = read_checkpoint(path, known)
         if origin is not None and stated_origin != origin:
             return "rewritten: the checkpoint is of another trail"
         if stated > length:

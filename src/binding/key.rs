@@ -14,7 +14,7 @@ pub enum KeyError {
     #[error("has an entry {0}, which this version does not know")]
     Unknown(String),
     /// The seed that signs is not there.
-    #[error("has no key seed; delete the Secret to have a new one made (open reviews must then be given anew)")]
+    #[error("has no entry seed; delete the Secret to have a new key made (open reviews must then be given anew)")]
     NoSeed,
     /// One entry is no key.
     #[error("its entry {0} has {1} bytes, not 32")]

@@ -72,8 +72,8 @@ fn a_step_out_of_order_is_refused_and_says_what_comes_next() {
 fn a_secret_that_is_not_as_it_should_be_is_refused() {
     let with = |entries: &[(&str, &[u8])]| KeySet::read(entries.iter().copied()).unwrap_err().to_string();
     let (one, two) = ([1u8; 32].as_slice(), [2u8; 32].as_slice());
-    assert!(with(&[]).starts_with("has no key seed"));
-    assert!(with(&[("next", two)]).starts_with("has no key seed"));
+    assert!(with(&[]).starts_with("has no entry seed"));
+    assert!(with(&[("next", two)]).starts_with("has no entry seed"));
     assert_eq!(with(&[("seed", b"short")]), "its entry seed has 5 bytes, not 32");
     assert_eq!(with(&[("seed", one), ("next", b"")]), "its entry next has 0 bytes, not 32");
     assert_eq!(with(&[("seed", one), ("retired", &[0; 33])]), "its entry retired has 33 bytes, no multiple of 32");

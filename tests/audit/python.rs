@@ -10,7 +10,7 @@ use std::process::Output;
 use tokio::process::Command;
 
 /// A Python that has the package `cryptography`: the machine's, or one of our own beside the build.
-async fn python() -> Result<PathBuf> {
+pub async fn python() -> Result<PathBuf> {
     let machine = PathBuf::from("python3");
     let has = async |python: &Path| {
         let asked = Command::new(python).args(["-c", "import cryptography"]).output().await;
@@ -31,7 +31,7 @@ async fn python() -> Result<PathBuf> {
     Ok(own)
 }
 
-async fn run(python: &Path, script: &str, args: &[&str]) -> Result<Output> {
+pub async fn run(python: &Path, script: &str, args: &[&str]) -> Result<Output> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/audit").join(script);
     Ok(Command::new(python).arg(script).args(args).output().await?)
 }

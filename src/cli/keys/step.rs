@@ -1,6 +1,7 @@
 //! The steps, each one write that somebody else's write in between refuses.
 
 use crate::api::names;
+use crate::audit::Misfit;
 use crate::binding::{KeySet, OutOfOrder, Role, key_name};
 use crate::cli::client::{Cluster, explained};
 use crate::cli::keys::state::{self, Resting, Stored, Trail};
@@ -18,6 +19,9 @@ pub enum NotNow {
     /// Another comes first.
     #[error(transparent)]
     OutOfOrder(#[from] OutOfOrder),
+    /// The trail is not ours.
+    #[error("no operator goes on with this audit trail: {0}; see docs/audit.md")]
+    Misfit(#[from] Misfit),
     /// The trail does not tell what it should.
     #[error("the audit trail is not whole, so that it cannot tell which keys it knows: {0}; see docs/audit.md")]
     Trail(String),
@@ -65,10 +69,11 @@ pub async fn promote(cluster: &Cluster, namespace: &str) -> anyhow::Result<Strin
 }
 
 fn promoted(keys: &KeySet, trail: &Trail) -> Result<KeySet, NotNow> {
-    match &trail.fault {
-        Some(fault) => Err(NotNow::Trail(fault.clone())),
-        None => Ok(keys.promote(|name| trail.signers.may_sign(name))?),
+    if let Some(fault) = &trail.fault {
+        return Err(NotNow::Trail(fault.clone()));
     }
+    trail.signers.fit(&keys.keyring())?;
+    Ok(keys.promote(|name| trail.signers.may_sign(name))?)
 }
 
 /// Accepts the key that signed before no longer.

@@ -37,8 +37,21 @@ def read_keys(path):
     for line in open(path, encoding="utf-8"):
         if line.strip() and not line.startswith("#"):
             public = base64.b64decode(line.split()[-1], validate=True)
-            keys[hashlib.sha256(public).hexdigest()[:16]] = public
+            keys[name_of(public)] = public
     return keys
+
+
+def name_of(public):
+    return hashlib.sha256(public).hexdigest()[:16]
+
+
+def named_key(entry):
+    """Name and public key that an entry is about; none where it names none."""
+    try:
+        public = base64.b64decode(entry.get("publicKey", ""), validate=True)
+    except ValueError:
+        return None, None
+    return (name_of(public), public) if len(public) == 32 else (None, None)
 
 
 def signature_holds(public, message, signature):
@@ -85,12 +98,20 @@ def verify(trail, keys, checkpoints):
         length, head = records[0]["sequence"] - 1, records[0]["previous"]
         heads[length] = head
     pruned = length
+    live, retired, known = {}, set(), dict(keys)
+    beheaded = length > 0
     for number, record in enumerate(records, 1):
         at = f"line {number}: "
-        if record["keyID"] not in keys:
+        signer, transitions = record["keyID"], [entry["transition"] for entry in record["entries"]]
+        if signer in retired:
+            return at + "signed by a retired key"
+        if signer not in live and signer not in keys:
             return at + "signed by another key"
+        if signer not in live and number > 1 and not beheaded and "Anchored" not in transitions:
+            return at + "signed by a key that was not introduced"
+        public = live.get(signer) or keys[signer]
         message = signed_bytes(record)
-        if not signature_holds(keys[record["keyID"]], message, base64.b64decode(record["signature"])):
+        if not signature_holds(public, message, base64.b64decode(record["signature"])):
             return at + "edited"
         if record["sequence"] != length + 1 or record["last"] != length + len(record["entries"]):
             return at + "missing, reordered or twice"
@@ -107,11 +128,26 @@ def verify(trail, keys, checkpoints):
                 origin = origin or origin_of(before["first"])
                 if origin != origin_of(before["first"]):
                     return at + "rewritten: what it says was pruned is another trail"
+        live[signer] = public
+        for entry in record["entries"]:
+            name, key = named_key(entry)
+            if entry["transition"] == "Anchored":
+                live, beheaded = {signer: public}, False
+            elif entry["transition"] == "Pruned" and beheaded:
+                beheaded = False
+                retired.update(entry["pruned"].get("retired", []))
+                live = {name_of(key): key for key in map(base64.b64decode, entry["pruned"]["keys"])}
+                known.update(live)
+            elif entry["transition"] == "KeyAdded" and key and name not in retired:
+                live[name] = known[name] = key
+            elif entry["transition"] == "KeyRetired" and key:
+                live.pop(name, None)
+                retired.add(name)
         length, head = record["last"], "sha256:" + hashlib.sha256(message).hexdigest()
         heads[length] = head
         origin = origin_of(head) if record["sequence"] == 1 else origin
     for path in checkpoints:
-        stated_origin, stated, stated_head = read_checkpoint(path, keys)
+        stated_origin, stated, stated_head = read_checkpoint(path, known)
         if origin is not None and stated_origin != origin:
             return "rewritten: the checkpoint is of another trail"
         if stated < pruned:

@@ -73,6 +73,8 @@ pub const DEFAULT_NAMESPACE: &str = "countersign-system";
 pub const SERVICE_ACCOUNT: &str = "countersign";
 /// Secret in the operator's namespace that holds the ed25519 key which seals reviews and signs receipts.
 pub const SIGNING_KEY_SECRET: &str = "countersign-signing-key";
+/// Secret that takes its place once a key is replaced: it holds all keys that are accepted.
+pub const SIGNING_KEYS_SECRET: &str = "countersign-signing-keys";
 /// ConfigMap in the operator's namespace: the newest checkpoint of the audit trail, under `checkpoint`.
 pub const CHECKPOINT: &str = "countersign-checkpoint";
 /// ConfigMap in the operator's namespace: every public key that signed, in base64, by its name.

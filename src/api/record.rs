@@ -82,6 +82,10 @@ pub enum Transition {
     Anchored,
     /// What stood before is no longer kept in the cluster: an export has it.
     Pruned,
+    /// Another key may sign from here on, which this entry names.
+    KeyAdded,
+    /// A key signs nothing from here on, which this entry names.
+    KeyRetired,
 }
 
 impl Transition {
@@ -100,12 +104,14 @@ impl Transition {
             Self::Refused => "Refused",
             Self::Anchored => "Anchored",
             Self::Pruned => "Pruned",
+            Self::KeyAdded => "KeyAdded",
+            Self::KeyRetired => "KeyRetired",
         }
     }
 
     /// The transition of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        const ALL: [Transition; 12] = [
+        const ALL: [Transition; 14] = [
             Transition::Requested,
             Transition::Evaluated,
             Transition::Reviewed,
@@ -118,6 +124,8 @@ impl Transition {
             Transition::Refused,
             Transition::Anchored,
             Transition::Pruned,
+            Transition::KeyAdded,
+            Transition::KeyRetired,
         ];
         ALL.into_iter().find(|transition| transition.as_str() == name)
     }
@@ -167,6 +175,10 @@ pub struct RecordEntry {
     /// What is no longer kept; of `Pruned` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned: Option<Pruned>,
+    /// The key that was added or retired: its public half, 32 bytes in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 44, max = 44))]
+    pub public_key: Option<String>,
 }
 
 /// The beginning of the trail that is no longer kept in the cluster. The entry that says so is the anchor of what is left.
@@ -184,6 +196,15 @@ pub struct Pruned {
     pub first: String,
     /// What had ended by then was recorded, whole, when this was written.
     pub until: MicroTime,
+    /// The keys that may sign from here on, as public halves in base64: what is gone may have introduced them.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 44)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub keys: Vec<String>,
+    /// The names of those that never sign again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), inner(length(max = 16)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub retired: Vec<String>,
 }
 
 /// A request, by its names.

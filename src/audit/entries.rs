@@ -295,6 +295,7 @@ pub(super) fn blank(transition: Transition, time: Timestamp) -> RecordEntry {
         review: None,
         count: None,
         pruned: None,
+        public_key: None,
     }
 }
 

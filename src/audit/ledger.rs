@@ -2,7 +2,7 @@
 
 use crate::api::{ApprovalRecordSpec, Pruned, RecordEntry, Transition};
 use crate::audit::verify::{self, Fault, Keys, Read};
-use crate::audit::{Checkpoint, Head, chain, checkpoint};
+use crate::audit::{Checkpoint, Head, Signers, chain, checkpoint};
 use crate::binding::{CanonicalError, Keyring, canonical, hash_text};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -29,8 +29,8 @@ pub struct Ledger {
     read: bool,
     /// Whether it was found not whole: nothing is built upon it.
     broken: bool,
-    /// Who signed the last record.
-    signer: Option<String>,
+    /// Who may sign.
+    signers: Signers,
     /// What is recorded, by uid: revision, transition, and the number of the entry.
     recorded: HashMap<String, Vec<(i64, Transition, i64)>>,
     waiting: VecDeque<RecordEntry>,
@@ -99,19 +99,19 @@ impl Ledger {
         self.broken
     }
 
-    /// Takes in the stored record, by its `spec`: the next one of the chain, signed by one of these keys. What it records
-    /// waits no longer. Returns the uids that it is about.
+    /// Takes in the stored record, by its `spec`: the next one of the chain, signed by a key that may sign there. These keys vouch
+    /// for the beginning and for anchors. What it records waits no longer. Returns the uids that it is about.
     pub fn learn(&mut self, spec: &Value, keys: &Keys) -> Result<BTreeSet<String>, Fault> {
         let Read { record, signed } = verify::read(spec)?;
-        verify::signature(&record, &signed, keys)?;
         self.begin(&record);
+        let by = self.signers.check(&record, &signed, keys)?;
         verify::follows(&record, &self.head, &HashSet::new())?;
         let hash = hash_text(&signed);
         if record.sequence == 1 {
             self.first = Some(hash.clone());
         }
         self.head = Head { length: record.last, hash };
-        self.signer = Some(record.key_id);
+        self.signers.learn(&record, by);
         let mut uids = BTreeSet::new();
         let mut written = HashSet::new();
         for (number, entry) in (record.sequence..).zip(record.entries) {
@@ -150,9 +150,9 @@ impl Ledger {
         }
     }
 
-    /// The name of the key that signed the last record.
-    pub fn signer(&self) -> Option<&str> {
-        self.signer.as_deref()
+    /// Who may sign, as far as the trail was read.
+    pub fn signers(&self) -> &Signers {
+        &self.signers
     }
 
     /// Whether there is an entry of that key.

@@ -1,8 +1,8 @@
 //! The audit trail: what happened, provable later, offline, to somebody who trusts nobody.
 //!
 //! Pure: [`of_request`], [`allowed`] and [`overridden`] say what there is to record, [`Refusals`] counts what admission
-//! refused, [`Ledger`] knows what is recorded already and what the next record is, [`chain`] how a record is signed and
-//! chained, [`checkpoint`] how the length of the chain is stated, [`retention`] what of it need not be kept, and [`verify()`]
+//! refused, [`Ledger`] knows what is recorded already and what the next record is, [`Signers`] who may sign it, [`chain`] how a
+//! record is signed and chained, [`checkpoint`] how the length of the chain is stated, [`retention`] what of it need not be kept, and [`verify()`]
 //! whether a trail is whole. Reading and writing records is the controller's and the command line's.
 
 pub mod chain;
@@ -11,6 +11,7 @@ mod entries;
 mod ledger;
 mod refusals;
 pub mod retention;
+mod signers;
 #[cfg(test)]
 mod tests_support;
 pub mod verify;
@@ -21,4 +22,5 @@ pub use entries::{Overriding, Told, allowed, anchored, end, ended_at, keys, of_r
 pub use ledger::{Ledger, MOST_WAITING};
 pub use refusals::{Attempt, Refusals};
 pub use retention::{Held, Limits, Retention};
+pub use signers::{Misfit, Signers};
 pub use verify::{Fault, Keys, Report, Trusted, by_name, verify};

@@ -2,8 +2,9 @@
 
 use crate::api::{ApprovalRecordSpec, Pruned, RecordEntry, Transition};
 use crate::audit::verify::{self, Fault, Keys};
-use crate::audit::{Head, entries};
+use crate::audit::{Head, Signers, entries};
 use crate::binding::hash_text;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::Value;
@@ -72,7 +73,9 @@ impl<'a> Walk<'a> {
     /// that is not whole is not pruned: it is evidence.
     pub fn goes(&mut self, spec: &Value, created: Timestamp) -> Result<bool, Fault> {
         let read = verify::read(spec)?;
-        verify::signature(&read.record, &read.signed, self.keys)?;
+        let (sequence, key) = (read.record.sequence, read.record.key_id.clone());
+        let public = self.keys.get(&key).ok_or(Fault::ForeignKey { sequence, key })?;
+        verify::signature(&read.record, &read.signed, public)?;
         let head = self.head.clone().unwrap_or_else(|| verify::before(&read.record));
         verify::follows(&read.record, &head, &HashSet::new())?;
         if !self.is_due(&read.record, created) {
@@ -112,8 +115,8 @@ impl<'a> Walk<'a> {
 }
 
 /// The entry that anchors what is left once everything up to `through` is gone. `first` is the hash of the trail's first
-/// record; what had ended before `until` is recorded.
-pub fn pruned(through: &Head, first: &str, until: Timestamp, now: Timestamp) -> RecordEntry {
+/// record; `signers` may sign; what had ended before `until` is recorded.
+pub fn pruned(through: &Head, first: &str, signers: &Signers, until: Timestamp, now: Timestamp) -> RecordEntry {
     let length = through.length;
     RecordEntry {
         key: format!("trail/{length}/Pruned"),
@@ -124,6 +127,8 @@ pub fn pruned(through: &Head, first: &str, until: Timestamp, now: Timestamp) -> 
             hash: through.hash.clone(),
             first: first.into(),
             until: MicroTime(until),
+            keys: signers.live().values().map(|key| STANDARD.encode(key)).collect(),
+            retired: signers.retired().map(String::from).collect(),
         }),
         ..entries::blank(Transition::Pruned, now)
     }

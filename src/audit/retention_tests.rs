@@ -112,13 +112,19 @@ fn a_trail_that_is_not_whole_is_not_pruned() {
     assert!(matches!(walk.goes(&trail()[2], later - HOUR), Err(Fault::Missing { from: 3, to: 4 })));
 }
 
+/// Who may sign behind these records.
+fn signers(specs: &[Value]) -> Signers {
+    verify(specs, &trusted(vec![])).signers
+}
+
 /// The trail, closed by the entry that says that everything through its second record goes.
 fn anchored() -> Vec<Value> {
     let mut specs = trail();
     let hash = |spec: &Value| crate::audit::chain::hash(spec).unwrap();
     let through = Head { length: 4, hash: hash(&specs[1]) };
     let mut head = Head { length: 10, hash: hash(&specs[4]) };
-    let entry = pruned(&through, &hash(&specs[0]), at("2026-11-20T23:00:00Z"), at("2026-11-21T00:00:00Z"));
+    let entry =
+        pruned(&through, &hash(&specs[0]), &signers(&specs), at("2026-11-20T23:00:00Z"), at("2026-11-21T00:00:00Z"));
     specs.push(support::next(&mut head, vec![entry], &key()));
     specs
 }
@@ -172,7 +178,7 @@ fn more_than_was_pruned_is_missing() {
     let through = Head { length: 4, hash: "sha256:other".into() };
     let first = crate::audit::chain::hash(&specs[0]).unwrap();
     for (through, first, found) in [(&through, &first, 4), (&checkpoints()[1].head, &"sha256:other".to_string(), 1)] {
-        let entry = pruned(through, first, at("2026-11-20T23:00:00Z"), at("2026-11-21T00:00:00Z"));
+        let entry = pruned(through, first, &signers(&specs), at("2026-11-20T23:00:00Z"), at("2026-11-21T00:00:00Z"));
         let lie = support::next(&mut head.clone(), vec![entry], &key());
         let lying: Vec<_> = specs[..5].iter().cloned().chain([lie]).collect();
         assert_eq!(fault(&lying), Some(Fault::Rewritten(found)));
@@ -205,6 +211,37 @@ fn an_operator_begins_behind_what_was_pruned_and_nowhere_else() {
     let mut fresh = Ledger::default();
     fresh.set_read();
     assert_eq!(fresh.learn(&specs[2], &keys), Err(Fault::Missing { from: 1, to: 4 }));
+}
+
+/// What is gone may have introduced keys, and retired some: the anchor says which may sign from there on.
+#[test]
+fn an_anchor_tells_of_keys_that_were_introduced_before() {
+    let (first, second) = (key(), Keyring::from_seed(&[8; 32]).unwrap());
+    let of = |transition, key: &Keyring| RecordEntry {
+        public_key: Some(STANDARD.encode(key.public())),
+        transition,
+        ..support::entry(&format!("{}/0/{}", key.id(), transition.as_str()))
+    };
+    let mut head = Head::default();
+    let mut specs = vec![support::next(&mut head, vec![of(Transition::KeyAdded, &second)], &first)];
+    specs.push(support::next(&mut head, vec![of(Transition::KeyRetired, &first)], &second));
+    let start = crate::audit::chain::hash(&specs[0]).unwrap();
+    let now = at("2026-11-21T00:00:00Z");
+    let anchor = pruned(&head, &start, &signers(&specs), now, now);
+    specs.push(support::next(&mut head, vec![anchor], &second));
+    let whole = |specs: &[Value], keys: &[&Keyring]| {
+        let keys = keys.iter().map(|key| key.public()).collect();
+        verify(specs, &Trusted { keys, checkpoints: vec![] }).fault
+    };
+    assert_eq!(whole(&specs, &[&first]), None);
+    assert_eq!(whole(&specs[2..], &[&second]), None);
+    assert!(matches!(whole(&specs[2..], &[&first]), Some(Fault::ForeignKey { .. })));
+    let forged = support::next(&mut head, vec![support::entry("x/0/Reviewed")], &first);
+    specs.push(forged);
+    for gone in [0, 2] {
+        let fault = whole(&specs[gone..], &[&first, &second]);
+        assert!(matches!(fault, Some(Fault::RetiredKey { sequence: 4, .. })), "{fault:?}");
+    }
 }
 
 mod arbitrary {

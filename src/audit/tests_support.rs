@@ -22,6 +22,7 @@ pub fn entry(key: &str) -> RecordEntry {
         review: Some(json!({"decision": "Approve", "comment": "seen", "nested": [{"a": 1}]})),
         count: None,
         pruned: None,
+        public_key: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether a trail is whole: nothing edited, missing, reordered, cut off, forked, or signed by somebody else.
 
 use crate::api::{ApprovalRecordSpec, Transition};
-use crate::audit::{Checkpoint, GENESIS, Head, chain, checkpoint};
+use crate::audit::{Checkpoint, GENESIS, Head, Signers, chain, checkpoint};
 use crate::binding::{hash_text, key_name, verify as signed_by};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// What a verifier goes by.
 #[derive(Clone, Debug, Default)]
 pub struct Trusted {
-    /// The public keys that may sign.
+    /// The public keys that vouch for its beginning, and for where it goes on after a key was lost. The others it names itself.
     pub keys: Vec<[u8; 32]>,
     /// What was kept of earlier states of the trail, checked already.
     pub checkpoints: Vec<Checkpoint>,
@@ -33,6 +33,27 @@ pub enum Fault {
     /// It is signed by a key that is not trusted.
     #[error("signed by another key: the record beginning with entry {sequence} names key {key}, which is not trusted")]
     ForeignKey {
+        /// The number of its first entry.
+        sequence: i64,
+        /// The key that it names.
+        key: String,
+    },
+    /// It is signed by a key that is trusted, and that may not sign at this place.
+    #[error(
+        "signed by a key that was not introduced: the record beginning with entry {sequence} names key {key}, and no record before \
+         it says that this key may sign"
+    )]
+    NotIntroduced {
+        /// The number of its first entry.
+        sequence: i64,
+        /// The key that it names.
+        key: String,
+    },
+    /// It is signed by a key after that was retired.
+    #[error(
+        "signed by a retired key: the record beginning with entry {sequence} names key {key}, which a record before it retired"
+    )]
+    RetiredKey {
         /// The number of its first entry.
         sequence: i64,
         /// The key that it names.
@@ -102,6 +123,8 @@ pub struct Report {
     pub line: Option<usize>,
     /// The first fault.
     pub fault: Option<Fault>,
+    /// Who may sign, where the whole part ends.
+    pub signers: Signers,
 }
 
 /// A record that was read, and what is signed of it.
@@ -128,15 +151,16 @@ pub fn verify(specs: &[Value], trusted: &Trusted) -> Report {
     let anchored = anchored(specs);
     for (line, spec) in specs.iter().enumerate() {
         let checked = read(spec).and_then(|read| {
-            signature(&read.record, &read.signed, &keys)?;
+            let by = report.signers.check(&read.record, &read.signed, &keys)?;
             seen.begin(&read.record, anchored, &mut report);
             seen.follows(&read, &report.head, &sequences)?;
             seen.no_twins(&read.record)?;
             seen.agrees(&read.record)?;
-            Ok(read)
+            Ok((read, by))
         });
         match checked {
-            Ok(read) => {
+            Ok((read, by)) => {
+                report.signers.learn(&read.record, by);
                 report.head = seen.take(&read);
                 report.records += 1;
                 report.entries = read.record.last;
@@ -246,9 +270,8 @@ pub(super) fn read(spec: &Value) -> Result<Read, Fault> {
     Ok(Read { record, signed })
 }
 
-pub(super) fn signature(record: &ApprovalRecordSpec, signed: &[u8], keys: &Keys) -> Result<(), Fault> {
+pub(super) fn signature(record: &ApprovalRecordSpec, signed: &[u8], public: &[u8; 32]) -> Result<(), Fault> {
     let (sequence, key) = (record.sequence, record.key_id.clone());
-    let Some(public) = keys.get(&key) else { return Err(Fault::ForeignKey { sequence, key }) };
     let holds = STANDARD.decode(&record.signature).is_ok_and(|signature| signed_by(public, signed, &signature));
     let counted =
         i64::try_from(record.entries.len()).is_ok_and(|n| record.sequence.checked_add(n - 1) == Some(record.last));

@@ -124,7 +124,12 @@ fn another_key_is_named() {
     named[1]["keyID"] = json!(key().id());
     assert_eq!(fault(&named).1, Some(Fault::Edited { sequence: 4, key: key().id().into() }));
     let both = Trusted { keys: vec![key().public(), other.public()], checkpoints: vec![] };
-    assert_eq!(verify(&swapped, &both).fault, Some(Fault::Forked(5)), "the next one names the hash of another record");
+    let unknown = Fault::NotIntroduced { sequence: 4, key: other.id().into() };
+    assert_eq!(verify(&swapped, &both).fault, Some(unknown), "it is trusted, and has no part in this trail");
+    swapped[1] = resigned(specs[1].clone(), &key());
+    swapped[1]["entries"][0]["reason"] = json!("Deny");
+    swapped[1] = resigned(swapped[1].clone(), &key());
+    assert_eq!(fault(&swapped).1, Some(Fault::Forked(5)), "the next one names the hash of another record");
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub struct InputFacts {
     pub resource_version: String,
     /// Hash of the content, where it is read: `sha256:…` of a ConfigMap, `keyed:…` of a Secret.
     pub hash: Option<String>,
+    /// The same content's hashes under the other keys that are accepted: a request that was bound under one of them stays
+    /// bound while the signing key is replaced.
+    pub other_hashes: Vec<String>,
     /// Whether the API server lets nobody change the content; none where that was not read.
     pub immutable: Option<bool>,
     /// Whether it carries the label by which the guard of inputs keeps it, where that guard is in force.
@@ -70,13 +73,15 @@ impl InputFacts {
     /// The hash is public. That of a Secret is therefore made with the operator's key, since a plain hash would let
     /// everybody who may read requests try out passwords on it.
     pub fn read(kind: InputKind, metadata: &ObjectMeta, object: &Value, key: &Keyring) -> Self {
-        let hash = content_hash(object).and_then(|hash| match kind {
-            InputKind::ConfigMap => Ok(hash),
+        let hashes = content_hash(object).and_then(|hash| match kind {
+            InputKind::ConfigMap => Ok(vec![hash]),
             InputKind::Secret => keyed(key, &hash),
         });
+        let mut hashes = hashes.unwrap_or_default().into_iter();
         Self {
             // Without a hash, the resource version stands for the content: stricter, and never wrong.
-            hash: hash.ok(),
+            hash: hashes.next(),
+            other_hashes: hashes.collect(),
             immutable: Some(object.get("immutable") == Some(&Value::Bool(true))),
             ..Self::of_metadata(kind, metadata)
         }
@@ -91,6 +96,7 @@ impl InputFacts {
             uid: metadata.uid.clone().unwrap_or_default(),
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
             hash: None,
+            other_hashes: vec![],
             immutable: None,
             locked: label.is_some_and(|value| value == names::LOCKED),
         }
@@ -115,22 +121,30 @@ fn content_hash(object: &Value) -> Result<String, CanonicalError> {
     sha256(&Value::Object(["data", "binaryData"].into_iter().filter_map(part).collect::<Map<_, _>>()))
 }
 
-/// A hash that only the holder of the key can compute: of a signature, which is deterministic and shown nowhere.
-fn keyed(key: &Keyring, hash: &str) -> Result<String, CanonicalError> {
+/// A hash that only the holder of the key can compute: of a signature, which is deterministic and shown nowhere. One for each
+/// key that is accepted, the signer's first.
+fn keyed(key: &Keyring, hash: &str) -> Result<Vec<String>, CanonicalError> {
     let message = canonical(&json!({"type": "countersign.dev/secret-input/v1", "hash": hash}))?;
-    let hash = sha256(&json!(key.sign(&message).to_vec()))?;
-    Ok(hash.replacen("sha256:", "keyed:", 1))
+    let one = |signature: [u8; 64]| Ok(sha256(&json!(signature.to_vec()))?.replacen("sha256:", "keyed:", 1));
+    key.sign_by_each(&message).map(one).collect()
 }
 
 /// The inputs as they are shown and as they stand in the digest: sorted by kind and name. `guarded` as in
-/// [`InputState::is_held`].
-pub fn bound(inputs: &[(InputRef, InputState)], guarded: bool) -> Vec<BoundInput> {
-    let mut bound: Vec<_> = inputs.iter().map(|(reference, state)| bound_input(reference, state, guarded)).collect();
+/// [`InputState::is_held`]. `before` is what was bound last: a hash in there that stands for the content as it is now stays, so
+/// that nothing is bound anew only because another key signs.
+pub fn bound(inputs: &[(InputRef, InputState)], guarded: bool, before: &[BoundInput]) -> Vec<BoundInput> {
+    let mut bound: Vec<_> =
+        inputs.iter().map(|(reference, state)| bound_input(reference, state, guarded, before)).collect();
     bound.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     bound
 }
 
-fn bound_input(reference: &InputRef, state: &InputState, guarded: bool) -> BoundInput {
+fn hash_as_before(facts: &InputFacts, before: &[BoundInput]) -> Option<String> {
+    let bound = before.iter().find(|bound| bound.kind == facts.kind && bound.name == facts.name);
+    bound?.hash.clone().filter(|hash| facts.other_hashes.contains(hash))
+}
+
+fn bound_input(reference: &InputRef, state: &InputState, guarded: bool, before: &[BoundInput]) -> BoundInput {
     let entry = BoundInput {
         kind: reference.kind,
         name: reference.name.clone(),
@@ -144,7 +158,7 @@ fn bound_input(reference: &InputRef, state: &InputState, guarded: bool) -> Bound
     let InputState::Present(facts) = state else { return entry };
     BoundInput {
         uid: Some(facts.uid.clone()),
-        hash: facts.hash.clone(),
+        hash: hash_as_before(facts, before).or_else(|| facts.hash.clone()),
         // Every edit of labels moves it, so that it is bound only where nothing better is known.
         resource_version: facts.hash.is_none().then(|| facts.resource_version.clone()),
         immutable: facts.is_immutable(guarded),

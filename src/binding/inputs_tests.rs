@@ -243,21 +243,21 @@ fn a_digest_covers_every_input_as_it_is() {
         present(&|f| f.locked = true),
         before.clone(),
     ];
-    let digests: BTreeSet<_> = different.iter().map(|inputs| digest_with(&bound(inputs, true))).collect();
+    let digests: BTreeSet<_> = different.iter().map(|inputs| digest_with(&bound(inputs, true, &[]))).collect();
     assert_eq!(digests.len(), different.len());
     let relabelled = present(&|f| f.resource_version = "8".into());
     assert_eq!(
-        digest_with(&bound(&relabelled, true)),
-        digest_with(&bound(&before, true)),
+        digest_with(&bound(&relabelled, true, &[])),
+        digest_with(&bound(&before, true, &[])),
         "where the content is hashed"
     );
 
     let labelled = present(&|f| f.locked = true);
-    assert_eq!(bound(&labelled, false), bound(&before, false), "nobody is told of a lock that does not hold");
+    assert_eq!(bound(&labelled, false, &[]), bound(&before, false, &[]), "nobody is told of a lock that does not hold");
 
     let b = (reference(InputKind::ConfigMap, "b"), InputState::Absent);
     let both = [before[0].clone(), b.clone()];
-    assert_eq!(bound(&both, true), bound(&[b, before[0].clone()], true), "in whatever order they were read");
+    assert_eq!(bound(&both, true, &[]), bound(&[b, before[0].clone()], true, &[]), "in whatever order they were read");
 }
 
 // -- properties --
@@ -322,7 +322,7 @@ proptest! {
         prop_assert!(found.windows(2).all(|pair| (pair[0].kind, &pair[0].name) < (pair[1].kind, &pair[1].name)));
         prop_assert!(found.iter().all(|r| (1..=253).contains(&r.name.len())));
         let states: Vec<_> = found.into_iter().map(|r| (r, InputState::Unknown)).collect();
-        prop_assert_eq!(bound(&states, true).len(), states.len());
+        prop_assert_eq!(bound(&states, true, &[]).len(), states.len());
     }
 
     #[test]

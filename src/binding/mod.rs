@@ -8,6 +8,7 @@ mod digest;
 mod envelope;
 mod inputs;
 mod key;
+mod key_set;
 mod receipt;
 mod receipt_check;
 mod seal;
@@ -18,7 +19,8 @@ mod work;
 pub use canonical::{CanonicalError, canonical, digest_text, hash_text, sha256};
 pub use digest::{BoundJob, DIGEST_FORMAT, Shown, ask, digest};
 pub use inputs::{InputFacts, InputRef, InputState, MAX_INPUTS, bound, references};
-pub use key::{KeyError, Keyring, key_name, verify};
+pub use key::{KeyError, Keyring, key_name, named_key, verify};
+pub use key_set::{KeySet, OutOfOrder, Role};
 #[cfg(test)]
 pub(crate) use receipt::earlier;
 pub use receipt::{NoReceipt, Pass, Receipt, ReceiptJob, ReceiptRequest};

@@ -134,10 +134,10 @@ impl Receipt {
         Ok(Envelope::seal(STATEMENT_PAYLOAD, &canonical(&statement)?, key).text())
     }
 
-    /// What an envelope states, if it carries this key's signature; none for anything else. Receipts of earlier operators
+    /// What an envelope states, if a key that is accepted signed it; none for anything else. Receipts of earlier operators
     /// open as well: without them, what those released would count as started by somebody else.
     pub fn open(key: &Keyring, envelope: &str) -> Option<Self> {
-        Self::read(&[key.public()], envelope).ok()
+        Self::read(&key.accepted(), envelope).ok()
     }
 
     /// What an envelope states, if one of the keys signed it.

@@ -11,7 +11,7 @@ pub fn seal(key: &Keyring, uid: &str, review: &Value) -> Result<String, Canonica
     Ok(key.sign_text(&sealed_bytes(uid, review)?))
 }
 
-/// Whether the stored entry carries this key's seal for the request `uid`, over every other field that it has.
+/// Whether the stored entry carries an accepted key's seal for the request `uid`, over every other field that it has.
 pub fn verify_seal(key: &Keyring, uid: &str, review: &Value) -> bool {
     let seal = review.get("seal").and_then(Value::as_str).unwrap_or_default();
     sealed_bytes(uid, review).is_ok_and(|bytes| key.verify_text(&bytes, seal))

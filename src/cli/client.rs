@@ -106,6 +106,16 @@ pub enum Found<T> {
 }
 
 impl Cluster {
+    /// The client itself, for what is written.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Where the API server is.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// One object; a cluster-scoped one without a namespace.
     pub async fn get(&self, kind: Served, namespace: Option<&str>, name: &str) -> anyhow::Result<Found<DynamicObject>> {
         match kind.api(self.client.clone(), namespace).get_opt(name).await {

@@ -8,6 +8,7 @@ pub mod client;
 pub mod compact;
 pub mod escape;
 pub mod explain;
+mod keys;
 pub mod manifests;
 pub mod operator;
 pub mod policy;
@@ -55,6 +56,8 @@ pub enum Command {
     Audit(audit::Args),
     /// Check the receipt that a release leaves on its Job, before acting on it
     Receipt(receipt::Args),
+    /// Put another signing key in the place of the one there is, in three steps
+    Keys(keys::Args),
 }
 
 /// Runs one command.
@@ -65,6 +68,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Request(args) => print(&request::run(&args).await?)?,
         Command::Explain(args) => print(&explain::run(&args).await?)?,
         Command::Audit(args) => return Ok(audit::run(args).await),
+        Command::Keys(args) => return Ok(keys::run(args).await),
         Command::Receipt(args) => return Ok(receipt::run(args).await),
         Command::Policy(args) => return Ok(policy::run(args).await),
     }

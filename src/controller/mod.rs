@@ -18,7 +18,7 @@ pub(crate) mod watch;
 pub(crate) use error::call;
 pub use error::{Class, Error};
 pub use index::{HeldObservation, Index, Key, Observation};
-pub use keys::load_or_create;
+pub use keys::{keys_of, load_or_create, secret};
 pub use reconcile::{Controller, run};
 pub use recorder::Sink;
 pub use settings::{Hooks, ReadSecrets, Settings};

@@ -4,8 +4,7 @@
 
 use crate::api::{ApprovalRecord, names};
 use crate::audit::retention::{Limits, Walk};
-use crate::audit::{Checkpoint, Fault, Held, Keys, Retention, by_name, chain, object_name};
-use crate::binding::Keyring;
+use crate::audit::{Checkpoint, Fault, Held, Keys, Retention, chain, object_name};
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, KeptTrail};
 use crate::controller::recorder::{self, pruned_through, read_config_map};
@@ -38,7 +37,6 @@ pub(super) struct Pruner {
     records: Api<DynamicObject>,
     config_maps: Api<ConfigMap>,
     index: Arc<Index>,
-    key: Arc<Keyring>,
     retention: Retention,
     /// What was said last of why nothing goes.
     said: Mutex<Option<Held>>,
@@ -46,19 +44,12 @@ pub(super) struct Pruner {
 
 impl Pruner {
     /// A pruner for the operator in `namespace`.
-    pub(super) fn new(
-        client: &Client,
-        namespace: &str,
-        index: Arc<Index>,
-        key: Arc<Keyring>,
-        retention: Retention,
-    ) -> Self {
+    pub(super) fn new(client: &Client, namespace: &str, index: Arc<Index>, retention: Retention) -> Self {
         let resource = ApiResource::erase::<ApprovalRecord>(&());
         Self {
             records: Api::namespaced_with(client.clone(), namespace, &resource),
             config_maps: Api::namespaced(client.clone(), namespace),
             index,
-            key,
             retention,
             said: Mutex::default(),
         }
@@ -96,8 +87,7 @@ impl Pruner {
         if !trail.settled {
             return Ok(());
         }
-        let published = recorder::published(&self.config_maps).await?;
-        let keys = by_name(&published.into_iter().chain([self.key.public()]).collect::<Vec<_>>());
+        let keys = self.index.signers().known().clone();
         let limits = Limits {
             exported: self.exported().await?,
             checkpointed: self.checkpointed(&keys).await?,

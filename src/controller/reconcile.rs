@@ -81,7 +81,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     if let Err(error) = recorder.read(Timestamp::now()).await {
         return error.to_string();
     }
-    let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), key.clone(), kept));
+    let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), kept));
     let (queue, timers) = Queue::new();
     let (teller, telling) = teller(client.clone(), instance, index.clone());
     let controller = Arc::new(Controller {

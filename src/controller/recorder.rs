@@ -2,7 +2,7 @@
 //! write the same number meet at the name, and the second reads what the first wrote.
 
 use crate::api::{ApprovalRecord, names};
-use crate::audit::{Fault, Keys, Refusals, by_name, object_name};
+use crate::audit::{Fault, Keys, Misfit, Refusals, by_name, object_name};
 use crate::binding::Keyring;
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, Key};
@@ -72,6 +72,12 @@ pub enum Broken {
         "the audit trail was pruned through entry {0}, beyond where this operator stands; it reads it anew when it starts"
     )]
     Behind(i64),
+    /// The keys there are do not go together with those that the trail tells of.
+    #[error(
+        "{0}; if a key was added, promoted or retired since this operator started, restart it; countersign keys show tells where a \
+         rotation stands, docs/audit.md what to do"
+    )]
+    Misfit(Misfit),
 }
 
 /// Reads and writes the trail in the operator's namespace.
@@ -102,7 +108,7 @@ impl Recorder {
             records: Api::namespaced_with(client.clone(), namespace, &resource),
             config_maps: Api::namespaced(client.clone(), namespace),
             index,
-            keys: by_name(&[key.public()]),
+            keys: by_name(&key.accepted()),
             key,
             sink,
             reanchor,
@@ -136,7 +142,8 @@ impl Recorder {
 
     async fn read_all(&self, now: Timestamp) -> Result<(), Broken> {
         let published = published(&self.config_maps).await?;
-        let keys = by_name(&published.into_iter().chain([self.key.public()]).collect::<Vec<_>>());
+        let own = [&self.key.accepted(), self.key.retired()].concat();
+        let mut keys = by_name(&published.into_iter().chain(own).collect::<Vec<_>>());
         let mut page = ListParams::default().limit(PAGE);
         loop {
             let list = call("read the audit trail", self.records.list(&page)).await?;
@@ -149,18 +156,32 @@ impl Recorder {
             }
         }
         self.index.check_trail_beginning()?;
-        if let Some(last) = self.index.trail_signer().filter(|signer| signer != self.key.id()) {
-            if !self.reanchor {
-                return Err(Broken::OtherKey { last, now: self.key.id().into() });
-            }
-            self.index.anchor_trail(&last, now);
-        }
+        self.go_on(now)?;
+        keys.extend(self.index.signers().known().clone());
         self.publish_keys(&keys).await?;
         Ok(())
     }
 
-    fn learn(&self, record: &DynamicObject) -> Result<Vec<Key>, Fault> {
-        self.index.learn_record(spec(record), &self.keys)
+    /// Says in the trail what it does not know of our keys yet, where they are those that it goes on under.
+    fn go_on(&self, now: Timestamp) -> Result<(), Broken> {
+        let signers = self.index.signers();
+        match signers.fit(&self.key) {
+            Ok(()) => self.index.tell_of_keys(now),
+            Err(misfit @ Misfit::Retired(_)) => return Err(Broken::Misfit(misfit)),
+            Err(_) if self.reanchor => self.index.anchor_trail(signers.last().unwrap_or_default(), now),
+            Err(Misfit::OtherKey(last)) => return Err(Broken::OtherKey { last, now: self.key.id().into() }),
+            Err(misfit) => return Err(Broken::Misfit(misfit)),
+        }
+        Ok(())
+    }
+
+    fn learn(&self, record: &DynamicObject) -> Result<Vec<Key>, Broken> {
+        let keys = self.index.learn_record(spec(record), &self.keys)?;
+        // Whoever retired our key waits for us to end.
+        if self.index.signers().is_retired(self.key.id()) {
+            return Err(Broken::Misfit(Misfit::Retired(self.key.id().into())));
+        }
+        Ok(keys)
     }
 
     /// Publishes every key that signed, so that whoever keeps them can verify.

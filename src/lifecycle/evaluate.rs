@@ -87,7 +87,7 @@ impl Evaluation {
         // What an account may do is no matter where the target cannot act as it.
         let acting = target.is_some_and(|target| target.work.traits.has_token);
         let rights = o.surroundings.rights.fingerprint.clone().filter(|_| acting);
-        let inputs = bound(o.inputs, namespace.gate == Gate::Enforce);
+        let inputs = bound(o.inputs, namespace.gate == Gate::Enforce, &o.request.status.inputs);
         let excluded = excluded(&outcome, target.map(|target| &target.marks), namespace.gate);
         let passers = outcome.passers();
         let mut evaluation = Self {

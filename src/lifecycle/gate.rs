@@ -235,7 +235,7 @@ fn start(o: &Held<'_>, outcome: &Outcome) -> Option<Plan> {
         constraints: &outcome.constraints,
         policy_snapshot: &snapshot.hash,
         job: Some(BoundJob { hash: &hash, bounds: &bounds, parties: &[] }),
-        inputs: &bound(o.inputs, true),
+        inputs: &bound(o.inputs, true, &[]),
         excluded: &[],
     };
     let digest = digest(&shown).ok()?;
@@ -296,9 +296,10 @@ fn ask(o: &Held<'_>) -> Plan {
 }
 
 /// The name of the gate's own request: the target's, and a part that only the holder of the key can tell, so that nobody
-/// takes the name first. The same for every replica and after a crash.
+/// takes the name first. The same for every replica and after a crash, and while another key is promoted; where it is not, since
+/// a key was just retired, the second request finds that the first speaks for the target.
 fn request_name(target: &TargetFacts, key: &Keyring) -> String {
-    let signature = key.sign(format!("countersign.dev/request-name/v1 {}", target.uid).as_bytes());
+    let signature = key.sign_by_oldest(format!("countersign.dev/request-name/v1 {}", target.uid).as_bytes());
     let hash = sha256(&json!(signature.to_vec())).unwrap_or_default();
     let suffix: String = hash.trim_start_matches("sha256:").chars().take(10).collect();
     let name: String = target.name.chars().take(200).collect();

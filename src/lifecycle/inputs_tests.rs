@@ -36,6 +36,7 @@ fn present(name: &str, immutable: bool, locked: bool) -> (InputRef, InputState) 
         uid: "u1".into(),
         resource_version: "7".into(),
         hash: Some("sha256:00".into()),
+        other_hashes: vec![],
         immutable: Some(immutable),
         locked,
     };

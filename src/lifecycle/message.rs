@@ -76,7 +76,9 @@ pub fn not_counted(tally: &Tally) -> String {
         parts.push(format!("{} earlier review(s) no longer count", tally.stale));
     }
     if tally.unsealed > 0 {
-        parts.push(format!("{} review(s) were not sealed by admission and do not count", tally.unsealed));
+        let text =
+            "review(s) were not sealed by admission, or under a signing key that was retired since, and do not count";
+        parts.push(format!("{} {text}; whoever gave one can give it again", tally.unsealed));
     }
     parts.join("; ")
 }

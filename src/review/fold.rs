@@ -55,7 +55,7 @@ pub struct Tally {
     pub denied: bool,
     /// Sealed reviews of an earlier digest: shown, not counted.
     pub stale: usize,
-    /// Reviews that admission did not seal: not counted.
+    /// Reviews that admission did not seal under a key that is accepted: not counted.
     pub unsealed: usize,
 }
 

@@ -1,5 +1,5 @@
 //! The audit trail of a real API server: what it tells, what shows when it is tampered with, and what a crash leaves. One
-//! control plane for all, one test at a time: each reads the whole trail.
+//! control plane for all, but for those that replace keys, one test at a time: each reads the whole trail.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -10,6 +10,7 @@ mod joined;
 mod overrides;
 mod python;
 mod retention;
+mod rotation;
 mod story;
 mod tamper;
 
@@ -30,15 +31,26 @@ struct Lab {
     operator: MutexGuard<'static, Option<Operator>>,
 }
 
-async fn lab() -> Result<Lab> {
-    static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
-    static OPERATOR: Mutex<Option<Operator>> = Mutex::const_new(None);
-    lab_of(&CLUSTER, &OPERATOR).await
+/// A control plane for several tests.
+struct Shared {
+    cluster: OnceCell<ControlPlane>,
+    operator: Mutex<Option<Operator>>,
 }
 
-async fn lab_of(cluster: &'static OnceCell<ControlPlane>, operator: &'static Mutex<Option<Operator>>) -> Result<Lab> {
-    let operator = operator.lock().await;
-    let cluster = cluster.get_or_try_init(installed).await?;
+impl Shared {
+    const fn new() -> Self {
+        Self { cluster: OnceCell::const_new(), operator: Mutex::const_new(None) }
+    }
+}
+
+async fn lab() -> Result<Lab> {
+    static SHARED: Shared = Shared::new();
+    lab_on(&SHARED).await
+}
+
+async fn lab_on(shared: &'static Shared) -> Result<Lab> {
+    let operator = shared.operator.lock().await;
+    let cluster = shared.cluster.get_or_try_init(installed).await?;
     let mut lab = Lab { cluster, operator };
     if lab.operator.is_none() {
         lab.start(&[]).await?;

@@ -2,12 +2,10 @@
 //! tests read a whole trail.
 
 use crate::support::{Space, by_sre};
-use crate::{Export, Lab, RECORDS, lab_of, python};
+use crate::{Export, Lab, RECORDS, Shared, lab_on, python};
 use anyhow::{Context, Result, ensure};
-use countersign_testbed::{ControlPlane, Operator};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, OnceCell};
 
 const OPERATOR: &str = "--as=system:serviceaccount:countersign-system:countersign";
 const HOME: [&str; 2] = ["--namespace", "countersign-system"];
@@ -15,9 +13,8 @@ const SHORT: [&str; 4] = ["--audit-keep-entries", "1", "--audit-prune-every", "1
 
 /// A control plane, and no operator.
 async fn stopped() -> Result<Lab> {
-    static CLUSTER: OnceCell<ControlPlane> = OnceCell::const_new();
-    static OPERATOR: Mutex<Option<Operator>> = Mutex::const_new(None);
-    let mut lab = lab_of(&CLUSTER, &OPERATOR).await?;
+    static SHARED: Shared = Shared::new();
+    let mut lab = lab_on(&SHARED).await?;
     lab.kill();
     Ok(lab)
 }

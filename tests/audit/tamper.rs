@@ -75,7 +75,8 @@ async fn each_kind_of_tampering_in_etcd_is_detected_and_named() -> Result<()> {
     let (export, stored) = trail(&lab, "audit-tamper").await?;
     lab.kill();
     let storage = lab.cluster.storage();
-    let (last, middle) = (stored.len() - 1, stored.len() / 2);
+    // Within what the key of now may sign: another test replaces a lost one.
+    let (last, middle) = (stored.len() - 1, stored.len() - 2);
     let (key, value) = &stored[middle];
     let sequence = value["spec"]["sequence"].as_i64().context("sequence")?;
     assert!(found(&lab, &export).await?.starts_with("whole: "));

@@ -56,7 +56,8 @@ pub fn keys(text: &str) -> anyhow::Result<Vec<[u8; 32]>> {
     Ok(keys)
 }
 
-fn key(line: &str) -> anyhow::Result<[u8; 32]> {
+/// One public key, after its name and a space where it has one.
+pub fn key(line: &str) -> anyhow::Result<[u8; 32]> {
     let (name, encoded) = line.rsplit_once(' ').map_or((None, line), |(name, key)| (Some(name.trim()), key));
     let bytes = STANDARD.decode(encoded).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
     let key = bytes.with_context(|| format!("{encoded:?} is not a public key: 32 bytes in base64"))?;

@@ -59,7 +59,7 @@ fn line(entry: &RecordEntry) -> String {
             format!("{}: {message}", entry.transition.as_str().to_lowercase())
         }
         Transition::Refused => format!("refused {} times: {by}: {message}", entry.count.unwrap_or(1)),
-        Transition::Anchored | Transition::Pruned => message,
+        Transition::Anchored | Transition::KeyAdded | Transition::KeyRetired | Transition::Pruned => message,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The audit trail beside what is watched: what there is to record of each request as it arrives.
 
 use crate::api::{ApprovalRecordSpec, TargetKind, Transition};
-use crate::audit::{self, Checkpoint, Fault, Head, Keys, MOST_WAITING, Overriding, Refusals, Told};
+use crate::audit::{self, Checkpoint, Fault, Head, Keys, MOST_WAITING, Overriding, Refusals, Signers, Told};
 use crate::binding::{CanonicalError, job_hash};
 use crate::controller::index::state::{At, Request, State};
 use crate::controller::index::{Index, Key};
@@ -89,7 +89,8 @@ impl Index {
     pub fn prune_trail(&self, through: &Head, until: Timestamp, now: Timestamp) {
         let mut state = self.write();
         let Some(first) = state.ledger.first().map(String::from) else { return };
-        state.ledger.offer(audit::retention::pruned(through, &first, until, now));
+        let entry = audit::retention::pruned(through, &first, state.ledger.signers(), until, now);
+        state.ledger.offer(entry);
         self.to_record.notify_one();
     }
 
@@ -106,9 +107,18 @@ impl Index {
         }
     }
 
-    /// The name of the key that signed the last record.
-    pub fn trail_signer(&self) -> Option<String> {
-        self.read().ledger.signer().map(String::from)
+    /// Who may sign, as far as the trail was read.
+    pub fn signers(&self) -> Signers {
+        self.read().ledger.signers().clone()
+    }
+
+    /// Offers to the trail what it is to tell of keys, before anything else.
+    pub fn tell_of_keys(&self, now: Timestamp) {
+        let mut state = self.write();
+        for entry in state.ledger.signers().news(&self.key, now) {
+            state.ledger.offer(entry);
+        }
+        self.to_record.notify_one();
     }
 
     /// The number that the next record begins with.

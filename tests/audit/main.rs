@@ -6,6 +6,7 @@ mod support;
 
 mod crash;
 mod effects;
+mod faults;
 mod joined;
 mod overrides;
 mod python;

@@ -10,6 +10,7 @@ mod faults;
 mod joined;
 mod overrides;
 mod python;
+mod secrecy;
 mod story;
 mod tamper;
 

@@ -159,6 +159,16 @@ impl ControlPlane {
         self.identities.write(&file, &name, &Credential::Token(token))
     }
 
+    /// The same identity, with a kubeconfig that leads to another server, which has its own way of proving who asks.
+    pub(crate) fn through(&self, identity: &Identity, server: &str) -> Result<Identity> {
+        let file = identity.kubeconfig.file_stem().context("a kubeconfig")?.to_string_lossy();
+        let kubeconfig = identity.kubeconfig.with_file_name(format!("{file}-through.kubeconfig"));
+        // Who asks is proven behind the proxy; the token is only there because a kubeconfig names some user.
+        let credential = Credential::Token("through-the-proxy".into());
+        self.identities.pki.write_kubeconfig(&kubeconfig, server, &identity.name, &credential)?;
+        Ok(Identity { kubeconfig, ..identity.clone() })
+    }
+
     /// The audit log of the API server.
     pub fn audit_log(&self) -> AuditLog {
         AuditLog::new(self.dir().join(AUDIT_LOG), self.admin())

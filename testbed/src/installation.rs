@@ -13,10 +13,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::processes::Process;
-use crate::{ControlPlane, Output};
+use crate::{ControlPlane, Identity, Output};
 
 /// The operator's namespace.
 const NAMESPACE: &str = "countersign-system";
+/// Its service account.
+const OPERATOR: &str = "countersign";
 /// Serves admission on a free port, and registers it there.
 const ADMISSION: [&str; 2] = ["--admission-bind=127.0.0.1:0", "--admission-url=https://127.0.0.1:0"];
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -90,7 +92,19 @@ impl Countersign {
 
     /// The same with further flags.
     pub async fn start_with_admission(&self, cluster: &ControlPlane, flags: &[&str]) -> Result<Operator> {
-        let operator = self.start_with(cluster, &[&ADMISSION, flags].concat()).await?;
+        let identity = self.identity(cluster).await?;
+        self.start_as(cluster, &identity, flags).await
+    }
+
+    /// The identity that operators have.
+    pub async fn identity(&self, cluster: &ControlPlane) -> Result<Identity> {
+        cluster.service_account(NAMESPACE, OPERATOR).await
+    }
+
+    /// Starts an operator that serves and registers admission, with the kubeconfig of that identity, and waits until it
+    /// answers.
+    pub async fn start_as(&self, cluster: &ControlPlane, identity: &Identity, flags: &[&str]) -> Result<Operator> {
+        let operator = self.launch(cluster, identity, &[&ADMISSION, flags].concat()).await?;
         let admin = cluster.admin();
         let plain = request(Value::Null);
         until("admission answers", async || {
@@ -104,10 +118,14 @@ impl Countersign {
 
     /// Starts an operator with these flags, and waits until it has listed everything.
     pub async fn start_with(&self, cluster: &ControlPlane, flags: &[&str]) -> Result<Operator> {
+        let identity = self.identity(cluster).await?;
+        self.launch(cluster, &identity, flags).await
+    }
+
+    async fn launch(&self, cluster: &ControlPlane, identity: &Identity, flags: &[&str]) -> Result<Operator> {
         static STARTED: AtomicUsize = AtomicUsize::new(1);
-        let identity = cluster.service_account(NAMESPACE, "countersign").await?;
         let mut args: Vec<OsString> = self.first.clone();
-        args.extend(["operator".into(), "--kubeconfig".into(), identity.kubeconfig.into()]);
+        args.extend(["operator".into(), "--kubeconfig".into(), identity.kubeconfig.clone().into()]);
         args.extend(flags.iter().map(OsString::from));
         let name = format!("operator-{}", STARTED.fetch_add(1, Ordering::Relaxed));
         let mut process = Process::start(&name, &self.program, args, cluster.dir())?;

@@ -11,6 +11,7 @@ mod audit;
 mod certificate;
 mod components;
 mod control_plane;
+mod fault_proxy;
 mod go_build;
 mod identity;
 mod installation;
@@ -24,6 +25,7 @@ mod storage;
 
 pub use audit::{AuditFilter, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Options};
+pub use fault_proxy::{Asked, Effect, Fault, FaultProxy};
 pub use identity::{Identity, Kubectl, Output};
 pub use installation::{Countersign, Operator};
 pub use observer::{Counts, Observer, Violation};

@@ -6,11 +6,13 @@ mod support;
 
 mod crash;
 mod effects;
+mod faults;
 mod joined;
 mod overrides;
 mod python;
 mod retention;
 mod rotation;
+mod secrecy;
 mod story;
 mod tamper;
 

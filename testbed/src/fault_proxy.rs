@@ -1,0 +1,276 @@
+//! A proxy between one client and the API server that loses requests and answers on demand.
+//!
+//! The client speaks plain HTTP to it, and `kubectl proxy` behind it speaks TLS to the API server, as the client's identity.
+//! Each connection carries one request, so that cutting one harms no other; what is answered is passed on as it comes, so
+//! that watches stream.
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::processes::Process;
+use crate::{ControlPlane, Identity};
+
+/// More than any head of a request takes.
+const MOST_HEAD: usize = 64 * 1024;
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// A request as the client sent it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// Its method, such as `PATCH`.
+    pub method: String,
+    /// Its path, without the query.
+    pub path: String,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The API server never hears of it.
+    CutBefore,
+    /// The API server answers it in full, and the client never hears of that.
+    CutAfter,
+    /// It is passed on after a while.
+    Delay(Duration),
+}
+
+/// Does that to the next request of this method whose path begins so, once.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// The method.
+    pub method: String,
+    /// How the path begins.
+    pub path: String,
+    /// What becomes of the request.
+    pub effect: Effect,
+}
+
+/// The running proxy. It ends when this is dropped.
+pub struct FaultProxy {
+    identity: Identity,
+    state: Arc<Mutex<State>>,
+    accepting: JoinHandle<()>,
+    upstream: Option<Process>,
+}
+
+#[derive(Default)]
+struct State {
+    asked: Vec<Asked>,
+    armed: Vec<Fault>,
+}
+
+impl FaultProxy {
+    /// Starts a proxy for one client, on the Tokio runtime that this runs on.
+    pub async fn start(cluster: &ControlPlane, identity: &Identity) -> Result<Self> {
+        let upstream = Upstream::start(cluster, identity).await?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let server = format!("http://{}", listener.local_addr()?);
+        let state: Arc<Mutex<State>> = Arc::default();
+        let (shared, port) = (Arc::clone(&state), upstream.port);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let shared = Arc::clone(&shared);
+                // An error ends this connection, which is all that the client would see of it.
+                tokio::spawn(async move { drop(serve(client, port, &shared).await) });
+            }
+        });
+        let identity = cluster.through(identity, &server)?;
+        Ok(Self { identity, state, accepting, upstream: Some(upstream.process) })
+    }
+
+    /// The client's identity, whose kubeconfig leads here.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Everything that was asked since the last call, in order.
+    pub fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut lock(&self.state).asked)
+    }
+
+    /// Has a request meet this fault.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.state).armed.push(fault);
+    }
+
+    /// The faults that no request has met yet; they are taken back.
+    pub fn take_armed(&self) -> Vec<Fault> {
+        std::mem::take(&mut lock(&self.state).armed)
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        if let Some(process) = self.upstream.take() {
+            process.kill();
+        }
+    }
+}
+
+/// The part that speaks TLS.
+struct Upstream {
+    process: Process,
+    port: u16,
+}
+
+impl Upstream {
+    async fn start(cluster: &ControlPlane, identity: &Identity) -> Result<Self> {
+        let kubeconfig = identity.kubeconfig.clone().into_os_string();
+        // Paths under /exec and /attach are of no use here, and refused.
+        let args: Vec<OsString> = vec!["proxy".into(), "--port=0".into(), "--kubeconfig".into(), kubeconfig];
+        let mut process = Process::start("fault-proxy", cluster.kubectl_path(), args, cluster.dir())?;
+        let began = Instant::now();
+        while began.elapsed() < START_TIMEOUT {
+            process.check()?;
+            let log = std::fs::read_to_string(process.log()).unwrap_or_default();
+            let address = log.lines().find_map(|line| line.strip_prefix("Starting to serve on 127.0.0.1:"));
+            if let Some(port) = address.and_then(|port| port.trim().parse().ok()) {
+                return Ok(Self { process, port });
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        bail!("kubectl proxy did not say where it listens: {}", process.log().display())
+    }
+}
+
+/// One request, its answer, and the end of the connection.
+async fn serve(mut client: TcpStream, port: u16, state: &Mutex<State>) -> Result<()> {
+    let Some(request) = read(&mut client).await? else { return Ok(()) };
+    let fault = lock(state).note(&request.asked);
+    match fault {
+        Some(Effect::CutBefore) => return Ok(()),
+        Some(Effect::Delay(time)) => tokio::time::sleep(time).await,
+        Some(Effect::CutAfter) | None => {}
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+    server.write_all(&request.bytes).await?;
+    if fault == Some(Effect::CutAfter) {
+        copy(&mut server, &mut tokio::io::sink()).await?;
+        return Ok(());
+    }
+    let (mut from_server, mut to_server) = server.split();
+    let (mut from_client, mut to_client) = client.split();
+    tokio::select! {
+        // Everything that is answered, and the end of it.
+        answered = copy(&mut from_server, &mut to_client) => drop(answered?),
+        // A client that goes away ends its watch.
+        gone = copy(&mut from_client, &mut to_server) => drop(gone?),
+    }
+    Ok(())
+}
+
+impl State {
+    /// Notes a request. Returns what becomes of it, where somebody wants something of it.
+    fn note(&mut self, asked: &Asked) -> Option<Effect> {
+        self.asked.push(asked.clone());
+        let meets = |fault: &Fault| fault.method == asked.method && asked.path.starts_with(&fault.path);
+        let place = self.armed.iter().position(meets)?;
+        Some(self.armed.remove(place).effect)
+    }
+}
+
+/// A whole request, as it is passed on.
+struct Request {
+    asked: Asked,
+    bytes: Vec<u8>,
+}
+
+/// Reads a request, and has it be the only one of its connection. None where the client leaves first.
+async fn read(client: &mut TcpStream) -> Result<Option<Request>> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if bytes.len() > MOST_HEAD {
+            bail!("a request with a head of more than {MOST_HEAD} bytes");
+        }
+        if client.read_buf(&mut bytes).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let head = std::str::from_utf8(&bytes[..end]).context("the head of a request")?;
+    let head = Head::read(head)?;
+    let missing = (end + head.length).saturating_sub(bytes.len());
+    let mut rest = vec![0; missing];
+    client.read_exact(&mut rest).await.map_err(|error| io::Error::new(error.kind(), "the body of a request"))?;
+    let body = [&bytes[end..], &rest].concat();
+    Ok(Some(Request { asked: head.asked, bytes: [head.passed_on.as_bytes(), &body].concat() }))
+}
+
+/// The head of a request.
+struct Head {
+    asked: Asked,
+    /// Of the body, in bytes.
+    length: usize,
+    passed_on: String,
+}
+
+impl Head {
+    fn read(head: &str) -> Result<Self> {
+        let mut lines = head.trim_end().split("\r\n");
+        let first = lines.next().context("a request line")?;
+        let mut words = first.split(' ');
+        let (method, target) = words.next().zip(words.next()).context("a request line")?;
+        let path = target.split('?').next().unwrap_or_default();
+        let (mut length, mut passed_on) = (0, format!("{first}\r\n"));
+        for line in lines {
+            let (name, value) = line.split_once(':').context("a header")?;
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse().context("a length")?,
+                "transfer-encoding" => bail!("a body without a length is not passed on"),
+                // Whose request it is, the part that speaks TLS proves.
+                "connection" | "authorization" => continue,
+                _ => {}
+            }
+            passed_on.push_str(line);
+            passed_on.push_str("\r\n");
+        }
+        passed_on.push_str("Connection: close\r\n\r\n");
+        Ok(Self { asked: Asked { method: method.into(), path: path.into() }, length, passed_on })
+    }
+}
+
+/// A panic between two requests leaves the state usable.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_and_made_the_last_of_its_connection() {
+        let text = "PATCH /apis/batch/v1/jobs/a?x=y HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\nConnection: keep-alive\r\nContent-Length: 12\r\n\r\n";
+        let head = Head::read(text).unwrap();
+        assert_eq!(head.asked, Asked { method: "PATCH".into(), path: "/apis/batch/v1/jobs/a".into() });
+        assert_eq!(head.length, 12);
+        let passed_on =
+            "PATCH /apis/batch/v1/jobs/a?x=y HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\nConnection: close\r\n\r\n";
+        assert_eq!(head.passed_on, passed_on);
+        assert_eq!(Head::read("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().length, 0);
+        assert!(Head::read("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_fault_meets_the_first_request_that_it_is_meant_for_and_no_other() {
+        let asked = |method: &str, path: &str| Asked { method: method.into(), path: path.into() };
+        let mut state = State::default();
+        state.armed.push(Fault { method: "POST".into(), path: "/a".into(), effect: Effect::CutAfter });
+        assert_eq!(state.note(&asked("GET", "/a")), None);
+        assert_eq!(state.note(&asked("POST", "/b")), None);
+        assert_eq!(state.note(&asked("POST", "/a/b")), Some(Effect::CutAfter));
+        assert_eq!(state.note(&asked("POST", "/a/b")), None);
+        assert_eq!(state.asked.len(), 4);
+    }
+}

@@ -13,6 +13,7 @@ pub mod operator;
 pub mod policy;
 mod receipt;
 pub mod request;
+pub mod review;
 
 use anyhow::Context;
 use std::io::{ErrorKind, Write};

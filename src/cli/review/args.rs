@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(short, long, conflicts_with_all = ["names", "all"])]
     pub watch: bool,
     /// How to print the list
-    #[arg(short, long, value_enum, conflicts_with_all = ["names", "all"])]
+    #[arg(short, long, value_name = "FORM", value_enum, conflicts_with_all = ["names", "all"])]
     pub output: Option<Form>,
     /// List everything that waits, and why it is not yours to approve
     #[arg(long, conflicts_with_all = ["names", "all"])]

@@ -112,8 +112,8 @@ impl Cluster {
         })
     }
 
-    /// Whether the caller holds the verb `approve` on a policy. What cannot be asked is no.
-    pub async fn may_approve(&self, policy: &str) -> bool {
+    /// Whether the caller holds the verb `approve` on a policy; none where that cannot be asked.
+    pub async fn may_approve(&self, policy: &str) -> Option<bool> {
         let attributes = ResourceAttributes {
             verb: Some(names::APPROVE_VERB.into()),
             group: Some(names::GROUP.into()),
@@ -126,7 +126,7 @@ impl Cluster {
         let question = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         let answer = api.create(&PostParams::default(), &question).await;
-        answer.ok().and_then(|answer| answer.status).is_some_and(|status| status.allowed)
+        answer.ok()?.status.map(|status| status.allowed)
     }
 }
 

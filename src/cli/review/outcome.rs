@@ -5,6 +5,7 @@ use crate::api::{ReviewDecision, State};
 use crate::cli::explain::{passers, requirements, standing, terms};
 use crate::lifecycle::{RequestFacts, missing};
 use crate::review::{Tally, fold};
+use std::time::Duration;
 
 /// A review that was stored.
 #[derive(Clone, Debug)]
@@ -88,6 +89,18 @@ pub fn outcome(request: &RequestFacts, given: &Given) -> Option<Heard> {
         return heard(Fate::Counts, waiting(request, text));
     }
     approvals(request, given)
+}
+
+/// What there is to say while the operator has not answered.
+pub fn unknown(request: &RequestFacts, waited: Duration) -> Heard {
+    let (namespace, name) = (&request.namespace, &request.name);
+    let text = match waited {
+        Duration::ZERO => "stored; what comes of it was not waited for".into(),
+        waited => format!(
+            "stored; the operator has not answered within {waited:?}, so what comes of it is not known yet: kubectl get apr {name} -n {namespace}"
+        ),
+    };
+    Heard { fate: Fate::Unknown, text }
 }
 
 /// Approved, and something holds the release back.

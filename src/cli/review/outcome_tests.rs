@@ -51,6 +51,12 @@ fn what_the_operator_has_not_looked_at_is_not_known() {
     assert_eq!(approved(|request| request["status"]["observedGeneration"] = json!(1)), None);
     assert_eq!(denied(|request| request["status"]["observedGeneration"] = json!(1)), None);
     assert_eq!(denied(|_| {}), None, "enough have denied, and the end is not written yet");
+    let said = |waited| unknown(&facts(&pending("run")), waited).text;
+    assert_eq!(said(Duration::ZERO), "stored; what comes of it was not waited for");
+    assert_eq!(
+        said(Duration::from_secs(2)),
+        "stored; the operator has not answered within 2s, so what comes of it is not known yet: kubectl get apr run -n payments"
+    );
 }
 
 #[test]

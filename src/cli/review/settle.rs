@@ -3,7 +3,7 @@
 use crate::cli::card::short_digest;
 use crate::cli::escape::{visible, visible_identifier};
 use crate::cli::explain::read_request;
-use crate::cli::review::outcome::{Fate, Heard, outcome};
+use crate::cli::review::outcome::{Fate, Heard, outcome, unknown};
 use crate::cli::review::send::Sent;
 use crate::cli::review::{Exit, Session, tell};
 use crate::lifecycle::RequestFacts;
@@ -31,7 +31,7 @@ pub async fn settle(session: &Session, mut sent: Vec<Sent>) -> Exit {
     for one in &sent {
         let heard = match gone.contains(&one.request.uid) {
             true => Heard { fate: Fate::OtherEnd, text: "and then deleted".into() },
-            false => outcome(&one.request, &one.given).unwrap_or_else(|| unknown(session, one)),
+            false => outcome(&one.request, &one.given).unwrap_or_else(|| unknown(&one.request, session.args.wait)),
         };
         say(session, one, &heard);
         exit = exit.then(match heard.fate {
@@ -41,17 +41,6 @@ pub async fn settle(session: &Session, mut sent: Vec<Sent>) -> Exit {
         });
     }
     exit
-}
-
-fn unknown(session: &Session, one: &Sent) -> Heard {
-    let (namespace, name) = (&one.request.namespace, &one.request.name);
-    let text = match session.args.wait {
-        wait if wait.is_zero() => "stored; what comes of it was not waited for".into(),
-        wait => format!(
-            "stored; the operator has not answered within {wait:?}, so what comes of it is not known yet: kubectl get apr {name} -n {namespace}"
-        ),
-    };
-    Heard { fate: Fate::Unknown, text }
 }
 
 fn say(session: &Session, one: &Sent, heard: &Heard) {

@@ -78,11 +78,21 @@ async fn whoami<'a>(session: &Session, requests: impl Iterator<Item = &'a Reques
     let mut me = Me { caller: session.cluster.whoami().await?, authorized: vec![] };
     let policies: BTreeSet<String> = requests.flat_map(|request| named_policies(&request.status)).collect();
     for policy in policies {
-        if session.cluster.may_approve(&policy).await {
-            me.authorized.push(policy);
-        }
+        ask(session, &mut me, policy).await;
     }
     Ok(me)
+}
+
+/// Asks the authorizer about one policy. That it did not answer is said: the list may then lack something.
+async fn ask(session: &Session, me: &mut Me, policy: String) {
+    match session.cluster.may_approve(&policy).await {
+        Some(true) => me.authorized.push(policy),
+        Some(false) => {}
+        None => eprintln!(
+            "whether you may approve policy {} cannot be asked now; what it decides is listed as not yours",
+            visible(&policy)
+        ),
+    }
 }
 
 pub(in crate::cli::review) fn columns(session: &Session) -> Columns {
@@ -177,8 +187,8 @@ impl Follower<'_> {
     async fn take(&mut self, object: DynamicObject, gone: Option<&str>) {
         let Some((request, stored)) = understood(object) else { return };
         for policy in named_policies(&request.status) {
-            if self.asked.insert(policy.clone()) && self.session.cluster.may_approve(&policy).await {
-                self.me.authorized.push(policy);
+            if self.asked.insert(policy.clone()) {
+                ask(self.session, &mut self.me, policy).await;
             }
         }
         let now = Timestamp::now();

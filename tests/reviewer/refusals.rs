@@ -77,6 +77,37 @@ async fn every_refusal_is_one_line_that_says_what_to_do() -> Result<()> {
     let kubeconfig = ["--kubeconfig", alice.kubeconfig.to_str().context("path")?];
     let away = command("approve").run(&[&away[..], &kubeconfig].concat(), "").await?;
     refused(&away, 1, "the API server at https://127.0.0.1:1/ cannot be reached")?;
+    let nowhere =
+        command("approve").run(&[&["run", "--yes", "--context", "nowhere"][..], &kubeconfig].concat(), "").await?;
+    refused(&nowhere, 1, "kubectl approve: this kubeconfig cannot be used")?;
+    // One that takes the connection and then says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let server = format!("https://{}", silent.local_addr()?);
+    let args = ["run", "--yes", "-n", "refusals", "--request-timeout", "1s", "--server", &server];
+    let silence = command("approve").run(&[&args[..], &kubeconfig].concat(), "").await?;
+    refused(&silence, 1, "cannot be reached")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_policy_excludes_is_told_so() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::gated(cluster, "refusals-excluded").await?;
+    let mut rules = by_sre();
+    rules[0].as_object_mut().map(|rule| rule.remove("when"));
+    let approvals = &mut rules[0]["approvals"];
+    approvals["selfApproval"] = json!("Allow");
+    approvals["exclude"] = json!(["JobCreator"]);
+    approvals["requirements"][0]["approvers"] = json!([{"kind": "Group", "name": "sre"},
+        {"kind": "ServiceAccount", "namespace": "refusals-excluded", "name": "triage"}]);
+    space.policy(rules).await?;
+    space.job("run").await?;
+    let request = space.request_for("run").await?;
+    let name = request["metadata"]["name"].as_str().context("name")?;
+    let excluded = run("approve", &space.triage, &space, &[name, "--yes"]).await?;
+    refused(&excluded, 3, "and policy excludes whoever did; someone else must approve")?;
+    let listed = run("approve", &space.triage, &space, &["--all-pending"]).await?;
+    ensure!(listed.stdout.contains("policy excludes you"), "{}", told(&listed).1);
     Ok(())
 }
 

@@ -18,6 +18,8 @@ fn poisoned(name: &str) -> Value {
     let ten_kb = "\u{1b}[2J 界".repeat(580);
     body["spec"]["evidence"] = json!([
         {"title": POISON, "text": POISON, "url": "https://example.com/\u{1b}[2J"},
+        // Letters of two columns fill the rest of a line of 80, so that what follows would begin at the left edge.
+        {"title": "w", "text": format!("x{}Digest sha256:forged", "界".repeat(32))},
         {"title": "long", "text": ten_kb}, {"title": "longer", "text": ten_kb}, {"title": "longest", "text": ten_kb},
         {"title": "more", "text": "x ".repeat(2048)}]);
     body
@@ -30,9 +32,10 @@ fn harmless(end: &End) -> Result<()> {
     let left = ours.iter().fold(text, |text, code| text.replace(code, ""));
     let bad = |c: char| (c.is_control() && c != '\r' && c != '\n') || matches!(c, '\u{202e}' | '\u{2066}' | '\u{200b}');
     ensure!(!left.contains(bad), "{left:?}");
-    ensure!(!end.screen.lines().any(|line| line.starts_with("Digest") && line.contains("forged")), "{}", end.screen);
-    let questions = end.screen.lines().filter(|line| line.starts_with("Approve? [y/N]")).count();
-    ensure!(questions <= 1, "{}", end.screen);
+    let forged = |row: &String| row.starts_with("Digest") && row.contains("forged");
+    ensure!(!end.rows.iter().any(forged), "{:#?}", end.rows);
+    let questions = end.rows.iter().filter(|row| row.starts_with("Approve? [y/N]")).count();
+    ensure!(questions <= 1, "{:#?}", end.rows);
     Ok(())
 }
 

@@ -129,7 +129,8 @@ async fn watching_tells_what_comes_and_what_goes() -> Result<()> {
     let terminal = start("approve", &alice, &space, &["--watch"]).run()?;
     terminal.shows("Nothing waits for you in namespace inbox-watch.").await?;
     let digest = space.bound("run").await?;
-    terminal.shows("run            ").await?;
+    let screen = terminal.shows("min left").await?;
+    ensure!(screen.contains("NAME   TIME "), "with headings above the first: {screen}");
     let bob = cluster.user("bob", &["sre"])?;
     space.review(&bob, "run", "Approve", &digest).ok().await?;
     terminal.shows("(no longer: ").await?;

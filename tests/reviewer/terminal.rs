@@ -33,8 +33,10 @@ pub struct Terminal {
 pub struct End {
     /// The exit code.
     pub code: Option<i32>,
-    /// The screen.
+    /// The screen, a line that was too long for it in one piece.
     pub screen: String,
+    /// The screen row by row.
+    pub rows: Vec<String>,
     /// Every byte that went to the terminal.
     pub bytes: Vec<u8>,
 }
@@ -156,7 +158,9 @@ impl Terminal {
             before = length;
         }
         let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(End { code: status.code(), screen: screen.parser.screen().contents(), bytes: screen.bytes.clone() })
+        let shown = screen.parser.screen();
+        let rows = shown.rows(0, shown.size().1.get()).collect();
+        Ok(End { code: status.code(), screen: shown.contents(), rows, bytes: screen.bytes.clone() })
     }
 
     /// Waits until the command ends with that code, having said that.

@@ -23,7 +23,7 @@ pub async fn run(session: &Session) -> Exit {
         eprintln!("{}", nothing(session));
         return Exit::Done;
     }
-    tell(&table(&listed, Columns { wide: true, ..columns(session) }, Timestamp::now()));
+    tell(&table(&listed, Columns { wide: true, ..columns(session) }, Timestamp::now()).0);
     if !session.args.yes {
         let what = if listed.len() == 1 { "this one".into() } else { format!("these {}", listed.len()) };
         match confirmed(format!("{} {what}? [y/N] ", session.verb.question())).await {

@@ -3,7 +3,7 @@
 use crate::cli::escape::visible;
 use crate::cli::explain::read_request;
 use crate::cli::review::cluster::Page;
-use crate::cli::review::inbox::{Columns, Me, Waiting, inbox, line, object_list, standing, table};
+use crate::cli::review::inbox::{Columns, Me, Waiting, Widths, inbox, line, object_list, standing, table};
 use crate::cli::review::{Exit, Form, Session, tell};
 use crate::lifecycle::RequestFacts;
 use crate::review::named_policies;
@@ -113,7 +113,7 @@ fn show(session: &Session, listed: &Listed) {
             tell(&waiting.iter().map(name).collect::<String>());
         }
         _ if waiting.is_empty() => eprintln!("{}", nothing(session)),
-        _ => tell(&table(waiting, columns(session), Timestamp::now())),
+        _ => tell(&table(waiting, columns(session), Timestamp::now()).0),
     }
     if listed.unreadable > 0 {
         eprintln!("{} request(s) cannot be read by this version of the command", listed.unreadable);
@@ -147,6 +147,8 @@ struct Follower<'a> {
     asked: BTreeSet<String>,
     /// What each line rested on, by uid.
     told: BTreeMap<String, String>,
+    /// Of the table above; none before there is one.
+    widths: Option<Widths>,
 }
 
 /// Lists, and then tells of every request that comes to wait, or no longer does.
@@ -156,9 +158,11 @@ async fn follow(session: &Session) -> Exit {
         Err(exit) => return exit,
     };
     show(session, &listed);
+    let widths =
+        Some(table(&listed.waiting, columns(session), Timestamp::now()).1).filter(|_| !listed.waiting.is_empty());
     let told = listed.waiting.iter().map(|one| (one.request.uid.clone(), rests_on(one))).collect();
     let asked = listed.me.authorized.iter().cloned().collect();
-    let mut follower = Follower { session, me: listed.me, asked, told };
+    let mut follower = Follower { session, me: listed.me, asked, told, widths };
     let config = watcher::Config { label_selector: session.args.selector.clone(), ..watcher::Config::default() };
     let mut changes = pin!(watcher(session.cluster.requests(session.place()), config).default_backoff());
     loop {
@@ -203,11 +207,23 @@ impl Follower<'_> {
         if one.why_not.is_none() || (self.session.args.all_pending && !over) {
             let rests_on = rests_on(&one);
             if self.told.insert(one.request.uid.clone(), rests_on.clone()) != Some(rests_on) {
-                tell(&line(&one, columns, now));
+                let text = self.line(&one, columns, now);
+                tell(&text);
             }
         } else if self.told.remove(&one.request.uid).is_some() {
             let why = visible(one.why_not.as_deref().unwrap_or_default());
-            tell(&format!("{}   (no longer: {why})\n", line(&one, columns, now).trim_end()));
+            let text = self.line(&one, columns, now);
+            tell(&format!("{}   (no longer: {why})\n", text.trim_end()));
         }
+    }
+
+    /// A line in the columns of the table above it; with headings where there is none yet.
+    fn line(&mut self, one: &Waiting, columns: Columns, now: Timestamp) -> String {
+        if let Some(widths) = &self.widths {
+            return line(one, columns, widths, now);
+        }
+        let (text, widths) = table(std::slice::from_ref(one), columns, now);
+        self.widths = Some(widths);
+        text
     }
 }

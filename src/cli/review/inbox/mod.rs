@@ -6,7 +6,7 @@ mod table;
 
 pub(super) use list::{columns, nothing, read, run};
 pub use standing::{Me, standing};
-pub use table::{Columns, line, object_list, table};
+pub use table::{Columns, Widths, line, object_list, table};
 
 use crate::api::State;
 use crate::lifecycle::RequestFacts;

@@ -22,23 +22,25 @@ pub struct Columns {
     pub why: bool,
 }
 
-/// A line of headings, and one for each request, in their order.
-pub fn table(waiting: &[Waiting], columns: Columns, now: Timestamp) -> String {
+/// How wide each column is.
+pub type Widths = Vec<usize>;
+
+/// A line of headings, and one for each request, in their order; and how wide the columns came out, for lines that follow.
+pub fn table(waiting: &[Waiting], columns: Columns, now: Timestamp) -> (String, Widths) {
     let rows: Vec<Vec<String>> = waiting.iter().map(|one| cells(one, columns, now)).collect();
     let headings: Vec<String> = headings(columns).into_iter().map(String::from).collect();
     let width = |i: usize| rows.iter().chain([&headings]).map(|row| row[i].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-    [headings].iter().chain(&rows).map(|row| aligned(row, &widths)).collect()
+    let widths: Widths = (0..headings.len()).map(width).collect();
+    let text = [headings].iter().chain(&rows).map(|row| aligned(row, &widths)).collect();
+    (text, widths)
 }
 
-/// One line without headings, in columns of a usual width.
-pub fn line(waiting: &Waiting, columns: Columns, now: Timestamp) -> String {
-    let cells = cells(waiting, columns, now);
-    let widths: Vec<usize> = headings(columns).iter().map(|heading| heading.len().max(12)).collect();
-    aligned(&cells, &widths)
+/// One line without headings, below a table.
+pub fn line(waiting: &Waiting, columns: Columns, widths: &Widths, now: Timestamp) -> String {
+    aligned(&cells(waiting, columns, now), widths)
 }
 
-fn aligned(cells: &[String], widths: &[usize]) -> String {
+fn aligned(cells: &[String], widths: &Widths) -> String {
     let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
     let line = padded.collect::<Vec<_>>().join("   ");
     format!("{}\n", line.trim_end())

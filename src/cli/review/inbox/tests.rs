@@ -121,13 +121,17 @@ fn each_request_is_one_line_whatever_stands_in_it() {
     request["spec"]["requester"]["username"] = json!("\u{430}lice\r");
     let one = Waiting { request: facts(&request), stored: request, why_not: Some("\u{9b}31m".into()) };
     let columns = Columns { namespace: true, wide: true, why: true };
-    let text = table(std::slice::from_ref(&one), columns, now());
+    let (text, widths) = table(std::slice::from_ref(&one), columns, now());
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 2, "{text}");
     assert!(lines[0].starts_with("NAMESPACE") && lines[0].ends_with("NOT-MINE-BECAUSE"), "{text}");
     assert!(lines[1].starts_with("payments") && lines[1].contains("30 min left"), "{text}");
     assert!(lines[1].contains("\\u{430}lice") && lines[1].contains('…'), "{text}");
     assert!(!text.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{text:?}");
-    assert_eq!(line(&one, columns, now()).lines().count(), 1);
+    assert_eq!(
+        line(&one, columns, &widths, now()),
+        format!("{}\n", lines[1]),
+        "what follows a table stands in its columns"
+    );
     assert_eq!(object_list(&[one])["items"][0]["metadata"]["name"], "run");
 }

@@ -173,6 +173,73 @@ fn the_readme_shows_the_request_as_it_is() -> Result<()> {
     Ok(())
 }
 
+/// What Krew demands of a manifest, and that it is about commands that are there.
+#[test]
+fn the_krew_manifests_have_the_shape_that_krew_takes() -> Result<()> {
+    let paths = files("deploy/krew", "yaml")?;
+    assert_eq!(paths.len(), 2);
+    for (path, verb) in paths.iter().zip(["approve", "deny"]) {
+        let manifest = documents(path)?.remove(0);
+        assert_eq!(manifest["apiVersion"], "krew.googlecontainertools.github.com/v1alpha2");
+        assert_eq!((&manifest["kind"], &manifest["metadata"]["name"]), (&json!("Plugin"), &json!(verb)));
+        assert_eq!(path.file_stem().and_then(|stem| stem.to_str()), Some(verb), "a file is named like its plugin");
+        let spec = &manifest["spec"];
+        assert_eq!(spec["version"], concat!("v", env!("CARGO_PKG_VERSION")));
+        for field in ["homepage", "shortDescription", "description"] {
+            ensure!(spec[field].as_str().is_some_and(|text| !text.is_empty()), "{verb}: no {field}");
+        }
+        ensure!(spec["shortDescription"].as_str().is_some_and(|text| text.len() <= 50 && !text.ends_with('.')));
+        let command = format!("kubectl-{verb}");
+        ensure!(root().join(format!("src/bin/{command}.rs")).exists(), "{command} is no command");
+        let mut platforms = vec![];
+        for platform in spec["platforms"].as_array().context("platforms")? {
+            let labels = &platform["selector"]["matchLabels"];
+            platforms.push(format!(
+                "{}-{}",
+                labels["os"].as_str().context("os")?,
+                labels["arch"].as_str().context("arch")?
+            ));
+            let uri = platform["uri"].as_str().context("uri")?;
+            ensure!(
+                uri.starts_with("https://") && uri.ends_with(&format!("{}.tar.gz", platforms[platforms.len() - 1]))
+            );
+            let sum = platform["sha256"].as_str().context("sha256")?;
+            ensure!(sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()), "{verb}: {sum}");
+            assert_eq!(platform["bin"], json!(command));
+            let copied = platform["files"].as_array().context("files")?;
+            ensure!(
+                copied.contains(&json!({"from": command, "to": "."}))
+                    && copied.contains(&json!({"from": "LICENSE", "to": "."}))
+            );
+        }
+        assert_eq!(platforms, ["linux-amd64", "linux-arm64", "darwin-arm64"]);
+    }
+    Ok(())
+}
+
+/// The documentation of the commands names what they take and how they end.
+#[test]
+fn every_flag_and_exit_code_of_the_reviewers_commands_is_in_the_docs() -> Result<()> {
+    let page = read("docs/reviewing.md")?;
+    let command = countersign::cli::review::command(countersign::cli::review::Verb::Approve);
+    let help = command.get_after_help().context("help")?.to_string();
+    for code in [0, 1, 2, 3, 4, 5, 6, 130] {
+        ensure!(page.contains(&format!("\n| {code} | ")), "docs/reviewing.md does not name exit code {code}");
+        ensure!(
+            help.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))),
+            "--help does not name {code}"
+        );
+    }
+    for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
+        let named = page.contains(&format!("`--{flag}")) || page.contains(&format!(" --{flag} "));
+        let short = command
+            .get_arguments()
+            .any(|a| a.get_long() == Some(flag) && a.get_short().is_some_and(|s| page.contains(&format!("`-{s}"))));
+        ensure!(named || short, "docs/reviewing.md does not name --{flag}");
+    }
+    Ok(())
+}
+
 /// The README and everything under docs/.
 fn pages() -> Result<Vec<PathBuf>> {
     let mut pages = files("docs", "md")?;

@@ -85,7 +85,7 @@ impl Served {
         if self.group.is_empty() { self.plural.into() } else { format!("{}.{}", self.plural, self.group) }
     }
 
-    fn api(&self, client: Client, namespace: Option<&str>) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, client: Client, namespace: Option<&str>) -> Api<DynamicObject> {
         let gvk = GroupVersionKind::gvk(self.group, self.version, self.kind);
         let resource = ApiResource::from_gvk_with_plural(&gvk, self.plural);
         match namespace {

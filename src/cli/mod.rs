@@ -15,6 +15,7 @@ pub mod policy;
 mod receipt;
 pub mod request;
 mod retention;
+pub mod review;
 
 use anyhow::Context;
 use std::io::{ErrorKind, Write};
@@ -27,7 +28,8 @@ against the platform team's ApprovalPolicies, shows a reviewer who asks, why, an
 reviewer's one patch, and then starts exactly the Job that was reviewed.
 
 Set up a cluster with `countersign manifests | kubectl apply -f -`, run `countersign operator`, and ask with \
-`countersign request`. Reviewers need kubectl only; `countersign explain` tells them and you why a request waits, and \
+`countersign request`. Reviewers answer with `kubectl approve` and `kubectl deny`, or with kubectl alone; \
+`countersign explain` tells them and you why a request waits, and \
 `countersign policy test` holds policies to what you expect of them.";
 
 /// The command line.

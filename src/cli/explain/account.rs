@@ -189,7 +189,7 @@ pub fn account(gathered: &Gathered) -> Account {
         notes.extend(disagreement(request, outcome));
     }
     let requirements = requirements(request, outcome);
-    let passers: Vec<Subject> = request.status.freezes.iter().flat_map(|f| f.window.may_pass.iter().cloned()).collect();
+    let passers = passers(request);
     let terms = terms(request, &requirements, &passers);
     let tally = fold(&request.reviews, &terms);
     if request.status.digest.is_some() && tally.progress != request.status.approvals && !request.status.state.is_final()
@@ -245,7 +245,7 @@ fn disagreement(request: &RequestFacts, outcome: &Outcome) -> Option<String> {
 }
 
 /// What reviews are counted against: what was shown, and only without that what policy says now.
-fn requirements(request: &RequestFacts, outcome: Option<&Outcome>) -> Vec<JoinedRequirement> {
+pub fn requirements(request: &RequestFacts, outcome: Option<&Outcome>) -> Vec<JoinedRequirement> {
     let stored = || {
         let of = |p: &crate::api::RequirementProgress| JoinedRequirement {
             name: p.requirement.clone(),
@@ -260,7 +260,17 @@ fn requirements(request: &RequestFacts, outcome: Option<&Outcome>) -> Vec<Joined
     }
 }
 
-fn terms<'a>(request: &'a RequestFacts, requirements: &'a [JoinedRequirement], passers: &'a [Subject]) -> Terms<'a> {
+/// Who may pass a freeze window.
+pub fn passers(request: &RequestFacts) -> Vec<Subject> {
+    request.status.freezes.iter().flat_map(|freeze| freeze.window.may_pass.iter().cloned()).collect()
+}
+
+/// What the stored status says that reviews are counted against.
+pub fn terms<'a>(
+    request: &'a RequestFacts,
+    requirements: &'a [JoinedRequirement],
+    passers: &'a [Subject],
+) -> Terms<'a> {
     let status = &request.status;
     Terms {
         requirements,

@@ -6,10 +6,11 @@ mod gather;
 mod reviews;
 mod text;
 
-pub(crate) use account::derived;
 pub use account::{Account, account};
+pub(crate) use account::{derived, passers, requirements, terms};
 pub use gather::Gathered;
 pub(crate) use gather::{JOBS, NAMESPACES, PODS, POLICIES, REQUESTS, read_request};
+pub(crate) use reviews::standing;
 pub use text::{policy_line, render, rule_lines};
 
 use crate::cli::bounds::object_name;

@@ -1,3 +1,4 @@
+use super::page::{LABEL, WIDTH, wrap};
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
@@ -199,6 +200,66 @@ fn a_hidden_tail_is_announced() {
     let mut long = job();
     long["spec"]["template"]["spec"]["containers"][0]["args"] = json!([format!("{}; rm -rf /data", " ".repeat(2000))]);
     assert!(card(&request(), Some(&long)).contains("more characters)"));
+}
+
+#[test]
+fn for_an_eye_it_tells_the_time_left_and_cuts_digests() {
+    let now = "2026-01-01T09:18:00Z".parse().unwrap();
+    let text = lay_out(&rows(&request(), Some(&job()), Some(now)), Look::default());
+    assert!(text.contains("Expires     2026-01-01T10:00:00Z (42 min left)\n"), "{text}");
+    assert!(text.contains("Digest      sha256:1111111111111111\n") && !text.contains(DIGEST), "{text}");
+    assert!(!text.contains("kubectl"), "the question stands below it: {text}");
+    for (end, left) in [
+        ("2026-01-01T09:18:00Z", "time is up"),
+        ("2026-01-01T09:18:59Z", "59 s left"),
+        ("2026-01-01T12:18:00Z", "3 h 0 min left"),
+        ("2026-01-04T10:18:00Z", "3 d 1 h left"),
+    ] {
+        assert_eq!(time_left(end.parse().unwrap(), now), left);
+    }
+}
+
+#[test]
+fn colour_is_added_to_the_words_and_never_in_their_place() {
+    let mut other = job();
+    other["metadata"]["uid"] = json!("j2");
+    let rows = rows(&request(), Some(&other), None);
+    let colour = lay_out(&rows, Look { colour: true, columns: 80 });
+    assert!(colour.contains("\u{1b}[1mReason\u{1b}[0m      prod write detected"), "{colour}");
+    assert!(colour.contains("\u{1b}[1;31mNOT the Job"), "{colour}");
+    let plain = lay_out(&rows, Look::default());
+    let codes = ["\u{1b}[1m", "\u{1b}[1;31m", "\u{1b}[0m"];
+    assert_eq!(codes.iter().fold(colour, |text, code| text.replace(code, "")), plain);
+}
+
+#[test]
+fn a_narrow_terminal_and_wide_letters_leave_the_left_edge_to_labels() {
+    let mut spoof = request();
+    spoof["spec"]["reason"] = json!(format!("{} Digest      sha256:forged", "界".repeat(60)));
+    spoof["spec"]["policySnapshot"] = json!(format!("{}Digest sha256:forged", "x".repeat(68)));
+    for columns in [1, 40, 80, 500] {
+        let text = lay_out(&rows(&spoof, Some(&job()), None), Look { colour: false, columns });
+        let wide = |line: &str| line.chars().map(|c| if c < '\u{1100}' { 1 } else { 2 }).sum::<usize>();
+        let unbroken = |line: &&str| !line.starts_with("Digest") && !line.starts_with("In force");
+        let most = columns.clamp(32, 80);
+        assert!(text.lines().filter(unbroken).all(|line| wide(line) <= most), "{columns}: {text}");
+    }
+}
+
+#[test]
+fn a_pod_is_shown_as_a_pod() {
+    let mut request = request();
+    request["spec"]["target"] = json!({"apiVersion": "v1", "kind": "Pod", "name": "shell"});
+    let pod = json!({"metadata": {"name": "shell", "uid": "j2"}, "spec": {"serviceAccountName": "ops", "activeDeadlineSeconds": 60,
+        "containers": [{"name": "main", "image": "a:1", "command": ["sh"]}]}});
+    let text = card(&request, Some(&pod));
+    for expected in [
+        "Pod         shell, as serviceaccount ops\n            NOT the Pod this request is bound to",
+        "            main: a:1 runs sh\n            deadline 60 s (1 min)\n",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    assert!(card(&request, None).contains("Pod         shell (not at hand)"));
 }
 
 /// Replaces every string with a hostile one.

@@ -3,89 +3,56 @@
 //! Nearly every word on it comes from somebody else, so all of them are escaped, and what the requester merely claims
 //! stands apart from what the API server authenticated and the operator found.
 
+mod page;
+mod work;
+
+pub use page::{Look, Row, lay_out, short_digest};
+
 use crate::cli::escape::{visible, visible_identifier};
 use crate::lifecycle::COMMENT;
+use jiff::Timestamp;
+use page::Page;
 use serde_json::Value;
 
-/// Columns of a card; digests and the command may go beyond.
-const WIDTH: usize = 80;
-/// Columns of the labels.
-const LABEL: usize = 12;
 /// Longest evidence or command that is shown in full.
 const LONGEST: usize = 480;
 
-/// The card of a stored ApprovalRequest, with its Job where it is at hand.
+/// The card of a stored ApprovalRequest, with its Job where it is at hand, and below it the command that approves it.
 pub fn card(request: &Value, job: Option<&Value>) -> String {
+    lay_out(&rows(request, job, None), Look::default()) + &command(request)
+}
+
+/// The rows of a card. With the time, they are for an eye: time that is left is told, and digests are short.
+pub fn rows(request: &Value, target: Option<&Value>, now: Option<Timestamp>) -> Vec<Row> {
     let mut page = Page::default();
     heading(&mut page, request);
     asking(&mut page, request);
     policy(&mut page, request);
     evidence(&mut page, request);
-    if let Some(job) = job {
-        describe_job(&mut page, request, job);
+    if let Some(target) = target {
+        work::describe(&mut page, request, target);
     } else if let Some(name) = text(request, "/spec/target/name") {
-        page.row("Job", &format!("{} (not at hand)", visible_identifier(name)));
+        let kind = if text(request, "/spec/target/kind") == Some("Pod") { "Pod" } else { "Job" };
+        page.row(kind, &format!("{} (not at hand)", visible_identifier(name)));
     }
-    page.rows("Inputs", list(request, "/status/inputs").map(input));
+    page.rows("Inputs", list(request, "/status/inputs").map(work::input));
     reviews(&mut page, request);
-    binding(&mut page, request);
-    page.text
+    binding(&mut page, request, now);
+    page.rows
 }
 
-/// Rows of a label and a text that is wrapped beside it.
-#[derive(Default)]
-struct Page {
-    text: String,
-}
-
-impl Page {
-    /// One row; `text` is safe to show already.
-    fn row(&mut self, label: &str, text: &str) {
-        for (i, line) in wrap(text, WIDTH - LABEL).iter().enumerate() {
-            let label = if i == 0 { label } else { "" };
-            self.line(&format!("{label:LABEL$}{line}"));
-        }
+/// The rows that mean the same on the card of another request of the same workflow and step.
+pub fn lasting(request: &Value) -> Vec<Row> {
+    let kept = ["Reason", "Rules", "Scope", "Bounds", "Inputs", "Excluded", "Comment"];
+    let mut rows: Vec<Row> = rows(request, None, None).into_iter().filter(|row| kept.contains(&row.label)).collect();
+    let mut page = Page::default();
+    let needs = |p: &Value| format!("{} from {}", p["required"].as_i64().unwrap_or(1), approvers(p));
+    page.rows("Needs", list(request, "/status/approvals").map(needs));
+    if let Some(own) = request.pointer("/status/target/bounds") {
+        page.row("Limits", &visible(&own.to_string()));
     }
-
-    /// Rows under one label.
-    fn rows(&mut self, label: &str, texts: impl IntoIterator<Item = String>) {
-        for (i, text) in texts.into_iter().enumerate() {
-            self.row(if i == 0 { label } else { "" }, &text);
-        }
-    }
-
-    /// A line as it is, however long.
-    fn line(&mut self, line: &str) {
-        self.text.push_str(line.trim_end());
-        self.text.push('\n');
-    }
-}
-
-/// Breaks at spaces, and inside a word only where it is longer than a line.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in text.split(' ') {
-        let mut word: Vec<char> = word.chars().collect();
-        if used > 0 && used + 1 + word.len() > width {
-            lines.push(String::new());
-            used = 0;
-        }
-        while word.len() > width {
-            let rest = word.split_off(width);
-            lines.extend([word.into_iter().collect(), String::new()]);
-            word = rest;
-        }
-        let Some(line) = lines.last_mut() else { break };
-        if used > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        used += word.len();
-        line.extend(word);
-    }
-    lines.retain(|line| !line.is_empty());
-    lines
+    rows.extend(page.rows);
+    rows
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {
@@ -128,7 +95,7 @@ fn asking(page: &mut Page, request: &Value) {
     let groups = list(request, "/spec/requester/groups").filter_map(Value::as_str);
     let groups: Vec<_> = groups.filter(|group| !group.starts_with("system:")).map(visible_identifier).collect();
     if !groups.is_empty() {
-        page.row("", &shortened(&format!("in {}", groups.join(", "))));
+        page.row("Asked by", &shortened(&format!("in {}", groups.join(", "))));
     }
     page.row("Claims", &format!("to be {} (not verified)", id(request, "/spec/requestedBy")));
     page.row("Run", &format!("{}, step {}", id(request, "/spec/runID"), id(request, "/spec/stepID")));
@@ -147,7 +114,7 @@ fn policy(page: &mut Page, request: &Value) {
     page.row("Bounds", if constraints.is_empty() { "none" } else { &constraints });
     let trusted: Vec<_> = list(request, "/status/advisory").filter_map(Value::as_str).map(visible_identifier).collect();
     if !trusted.is_empty() {
-        page.row("", &format!("not enforced here (the worker is told): {}", trusted.join(", ")));
+        page.row("Bounds", &format!("not enforced here (the worker is told): {}", trusted.join(", ")));
     }
     page.rows("Waits", waits(request));
 }
@@ -215,72 +182,12 @@ fn evidence(page: &mut Page, request: &Value) {
     page.rows("Evidence", entries);
 }
 
-fn describe_job(page: &mut Page, request: &Value, job: &Value) {
-    let account = text(job, "/spec/template/spec/serviceAccountName").unwrap_or("default");
-    page.row("Job", &format!("{}, as serviceaccount {}", id(job, "/metadata/name"), visible_identifier(account)));
-    let (bound, actual) = (text(request, "/status/target/uid"), text(job, "/metadata/uid"));
-    if bound.is_some() && bound != actual {
-        page.row("", "NOT the Job this request is bound to: it was deleted and created anew");
-    }
-    for (pointer, kind) in [("/spec/template/spec/initContainers", "init "), ("/spec/template/spec/containers", "")] {
-        let containers = list(job, pointer);
-        page.rows("", containers.map(|container| describe_container(kind, container)));
-    }
-    page.row("", &bounds(request, job));
-}
-
-fn describe_container(kind: &str, container: &Value) -> String {
-    let words: Vec<_> = list(container, "/command").chain(list(container, "/args")).map(word).collect();
-    let command = if words.is_empty() { "the image's own command".into() } else { shortened(&words.join(" ")) };
-    format!("{kind}{}: {} runs {command}", id(container, "/name"), id(container, "/image"))
-}
-
-/// One word of a command, quoted where its borders would not show.
-fn word(word: &Value) -> String {
-    let Some(text) = word.as_str() else { return visible(&word.to_string()) };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { visible(&Value::from(text).to_string()) }
-}
-
-/// A ConfigMap or Secret that the Job reads, and whether what it reads later can be another.
-fn input(input: &Value) -> String {
-    let holds = |field: &str| input[field] == true;
-    let now = match (text(input, "/hash"), text(input, "/uid")) {
-        _ if holds("absent") => return format!("{} {}: not there", id(input, "/kind"), id(input, "/name")),
-        (Some(hash), _) => visible_identifier(hash),
-        (None, Some(_)) => format!("content not read, at version {}", id(input, "/resourceVersion")),
-        (None, None) => "not readable for the operator".into(),
-    };
-    let later = match (holds("immutable"), holds("locked")) {
-        (true, true) => "cannot change",
-        (true, false) => "immutable, but can be replaced",
-        (false, _) => "can change after the review",
-    };
-    format!("{} {}: {later}, {now}", id(input, "/kind"), id(input, "/name"))
-}
-
-/// The Job's own bounds as they will be once released, or as they are where nothing is bound yet.
-fn bounds(request: &Value, job: &Value) -> String {
-    let source = request.pointer("/status/target/bounds").or_else(|| job.pointer("/spec")).unwrap_or(&Value::Null);
-    let deadline = source["activeDeadlineSeconds"].as_i64().map_or("no deadline".into(), duration);
-    let retries = source["backoffLimit"].as_i64().unwrap_or(6);
-    let parallelism = source["parallelism"].as_i64().unwrap_or(1);
-    let completions = job.pointer("/spec/completions").and_then(Value::as_i64).unwrap_or(1);
-    // What comes off the deadline for it has to be seen to be understood.
-    let grace = job.pointer("/spec/template/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
-    let grace = grace.filter(|s| *s > 30).map(|s| format!(" and up to {} to stop", duration(s))).unwrap_or_default();
-    format!("deadline {deadline}{grace}, retries {retries}, pods at a time {parallelism}, completions {completions}")
-        .replace("deadline no deadline", "no deadline")
-}
-
 fn reviews(page: &mut Page, request: &Value) {
     let progress = list(request, "/status/approvals").map(|p| {
         let by: Vec<_> = list(p, "/approvedBy").filter_map(Value::as_str).map(visible_identifier).collect();
-        let approvers: Vec<_> =
-            list(p, "/approvers").map(|a| format!("{} {}", id(a, "/kind"), id(a, "/name"))).collect();
         let by = if by.is_empty() { String::new() } else { format!(", by {}", by.join(", ")) };
         let (have, need) = (list(p, "/approvedBy").count(), p["required"].as_i64().unwrap_or(1));
-        format!("{have} of {need} from {} ({}){by}", id(p, "/requirement"), approvers.join(", "))
+        format!("{have} of {need} from {}{by}", approvers(p))
     });
     page.rows("Approvals", progress);
     let excluded: Vec<_> =
@@ -304,30 +211,57 @@ fn reviews(page: &mut Page, request: &Value) {
     page.rows("Reviews", entries);
 }
 
-fn binding(page: &mut Page, request: &Value) {
+/// A requirement's name, and who may fill it.
+fn approvers(requirement: &Value) -> String {
+    let who = list(requirement, "/approvers").map(|a| format!("{} {}", id(a, "/kind"), id(a, "/name")));
+    format!("{} ({})", id(requirement, "/requirement"), who.collect::<Vec<_>>().join(", "))
+}
+
+fn binding(page: &mut Page, request: &Value, now: Option<Timestamp>) {
     if let Some(planned) = text(request, "/spec/policySnapshot") {
-        page.line(&format!("{:LABEL$}{} (claimed)", "Planned", visible_identifier(planned)));
+        page.row("Planned", &format!("{} (claimed)", visible_identifier(planned)));
     }
-    page.line(&format!("{:LABEL$}{} (policy)", "In force", id(request, "/status/policySnapshot")));
+    let hash = |pointer: &str| match (text(request, pointer), now) {
+        (Some(digest), Some(_)) => short_digest(digest),
+        _ => id(request, pointer),
+    };
+    page.unbroken("In force", &format!("{} (policy)", hash("/status/policySnapshot")));
+    let time = |pointer: &str| {
+        let left = text(request, pointer).and_then(|time| time.parse().ok()).zip(now);
+        let left = left.map(|(end, now)| format!(" ({})", time_left(end, now))).unwrap_or_default();
+        format!("{}{left}", id(request, pointer))
+    };
     match text(request, "/status/state") {
         Some("Approved" | "Pending") if text(request, "/status/releaseBy").is_some() => {
-            page.row("Release by", &id(request, "/status/releaseBy"));
+            page.row("Release by", &time("/status/releaseBy"));
         }
-        Some("Pending") => page.row("Expires", &id(request, "/status/pendingUntil")),
+        Some("Pending") => page.row("Expires", &time("/status/pendingUntil")),
         _ => page.row("Outcome", &prose(request, "/status/message")),
     }
-    page.line(&format!("{:LABEL$}{}", "Digest", id(request, "/status/digest")));
+    page.unbroken("Digest", &hash("/status/digest"));
+}
+
+/// How long until `end`: `42 min left`, `2 h 5 min left`, `3 d 1 h left`.
+pub fn time_left(end: Timestamp, now: Timestamp) -> String {
+    let seconds = end.duration_since(now).as_secs();
+    match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds) {
+        (.., ..=0) => "time is up".into(),
+        (0, 0, 0, seconds) => format!("{seconds} s left"),
+        (0, 0, minutes, _) => format!("{minutes} min left"),
+        (0, hours, minutes, _) => format!("{hours} h {minutes} min left"),
+        (days, hours, ..) => format!("{days} d {hours} h left"),
+    }
+}
+
+/// The command that decides, with what it is for; nothing where there is nothing to decide.
+fn command(request: &Value) -> String {
     let open = list(request, "/status/freezes").any(|freeze| text(freeze, "/passedBy").is_none());
     let what = match text(request, "/status/state") {
         Some("Pending") => "To approve (or to deny, with \"Deny\"):",
         Some("Approved") if open => "To pass a freeze window, by whoever may (or to deny, with \"Deny\"):",
-        _ => return,
+        _ => return String::new(),
     };
-    if let Some(command) = approve_command(request) {
-        page.line("");
-        page.line(what);
-        page.line(&command);
-    }
+    approve_command(request).map(|command| format!("\n{what}\n{command}\n")).unwrap_or_default()
 }
 
 /// The command that approves what this card shows, and nothing else.
@@ -340,5 +274,4 @@ fn approve_command(request: &Value) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "card_tests.rs"]
 mod tests;

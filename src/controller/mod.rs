@@ -12,6 +12,7 @@ mod pruner;
 mod queue;
 mod reconcile;
 mod recorder;
+mod run;
 mod settings;
 pub(crate) mod watch;
 
@@ -19,6 +20,7 @@ pub(crate) use error::call;
 pub use error::{Class, Error};
 pub use index::{HeldObservation, Index, Key, Observation};
 pub use keys::{keys_of, load_or_create, secret};
-pub use reconcile::{Controller, run};
+pub use reconcile::Controller;
 pub use recorder::Sink;
+pub use run::run;
 pub use settings::{Hooks, ReadSecrets, Settings};

@@ -1,218 +1,60 @@
 //! The loop: watches feed the index, changes are queued, workers observe, plan and apply.
 
-use crate::api::{InputKind, TargetKind, names};
-use crate::audit::{self, Refusals};
+use crate::api::{InputKind, TargetKind};
+use crate::audit;
 use crate::binding::Keyring;
 use crate::controller::apply::{self, Writer, Written};
 use crate::controller::error::{Class, Error};
-use crate::controller::events::{Teller, teller};
+use crate::controller::events::Teller;
 use crate::controller::index::{Index, Key, Kind, name_of};
-use crate::controller::pruner::Pruner;
-use crate::controller::queue::{Queue, Timers, run_timers};
-use crate::controller::recorder::Recorder;
-use crate::controller::settings::{Hooks, ReadSecrets, Settings};
-use crate::controller::watch::{Change, Pulse, Scope, follow};
+use crate::controller::queue::Queue;
+use crate::controller::settings::{Hooks, ReadSecrets};
+use crate::controller::watch::{Change, Pulse};
 use crate::lifecycle::{Note, Plan, Step, plan, plan_gate, plan_policy, version};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, Client};
+use kube::core::DynamicObject;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
-/// Requests that are worked on at the same time. The API server is the limit, not the operator.
-const WORKERS: usize = 32;
 /// Waits after a failure, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
-/// How often every unfinished request is looked at though nothing happened, from memory.
-const RESYNC: Duration = Duration::from_secs(300);
+
 /// The parts that work together.
 pub struct Controller {
-    key: Arc<Keyring>,
-    index: Arc<Index>,
-    queue: Queue<Key>,
-    writer: Writer,
-    teller: Teller,
-    kinds: Vec<(Kind, Pulse)>,
-    secrets: ReadSecrets,
-    hooks: Arc<dyn Hooks>,
-    troubles: Mutex<HashMap<Key, Trouble>>,
+    pub(super) key: Arc<Keyring>,
+    pub(super) index: Arc<Index>,
+    pub(super) queue: Queue<Key>,
+    pub(super) writer: Writer,
+    pub(super) teller: Teller,
+    pub(super) kinds: Vec<(Kind, Pulse)>,
+    pub(super) secrets: ReadSecrets,
+    pub(super) hooks: Arc<dyn Hooks>,
+    pub(super) troubles: Mutex<HashMap<Key, Trouble>>,
     /// One permit for each watch that has listed everything.
-    listed: Semaphore,
+    pub(super) listed: Semaphore,
 }
 
 /// Failures of one key, so far.
 #[derive(Default)]
-struct Trouble {
+pub(super) struct Trouble {
     failures: u32,
     /// What the API server said to the release.
     refused: Option<String>,
 }
 
-/// Runs the controller until one of its tasks ends, which is an error: a process that goes on without one would look alive
-/// and do nothing. Calls `ready` once everything is known.
-pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> String {
-    let Settings {
-        client,
-        namespace,
-        instance,
-        index,
-        key,
-        secrets,
-        checkpoints,
-        reanchor,
-        retention,
-        refusals,
-        hooks,
-    } = settings;
-    let recorder = Arc::new(Recorder::new(
-        &client,
-        &namespace,
-        index.clone(),
-        key.clone(),
-        (checkpoints, reanchor),
-        hooks.clone(),
-    ));
-    // What is recorded already is known before the first request is.
-    if let Err(error) = recorder.read(Timestamp::now()).await {
-        return error.to_string();
-    }
-    let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), kept));
-    let (queue, timers) = Queue::new();
-    let (teller, telling) = teller(client.clone(), instance, index.clone());
-    let controller = Arc::new(Controller {
-        index,
-        key,
-        queue,
-        writer: Writer::new(client.clone(), namespace),
-        teller,
-        kinds: secrets.kinds().into_iter().map(|kind| (kind, Pulse::new())).collect(),
-        secrets,
-        hooks,
-        troubles: Mutex::default(),
-        listed: Semaphore::new(0),
-    });
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move {
-        telling.await;
-        "telling Events"
-    });
-    spawn_recorder(&mut tasks, &controller, recorder, refusals);
-    if let Some(pruner) = pruner {
-        tasks.spawn(async move {
-            pruner.run().await;
-            "pruning the audit trail"
-        });
-    }
-    spawn_watches(&mut tasks, &controller, &client);
-    spawn_timers(&mut tasks, &controller, timers);
-    // Decisions rest on everything, so none is made before everything is known.
-    let all_listed = u32::try_from(controller.kinds.len()).unwrap_or(u32::MAX);
-    tokio::select! {
-        permits = controller.listed.acquire_many(all_listed) => drop(permits),
-        ended = tasks.join_next() => return describe(ended),
-    }
-    controller.index.forget_the_gone();
-    controller.index.set_complete();
-    // What a crash left out, and what was started while nobody watched.
-    controller.index.record_overrides(Timestamp::now());
-    ready();
-    for _ in 0..WORKERS {
-        let controller = controller.clone();
-        tasks.spawn(async move { controller.work().await });
-    }
-    describe(tasks.join_next().await)
-}
-
-fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> String {
-    match ended {
-        Some(Ok(task)) => format!("{task} ended"),
-        Some(Err(error)) => error.to_string(),
-        None => "no task is left".into(),
-    }
-}
-
-fn spawn_recorder(
-    tasks: &mut JoinSet<&'static str>,
-    controller: &Arc<Controller>,
-    recorder: Arc<Recorder>,
-    refusals: Arc<Mutex<Refusals>>,
-) {
-    let (controller, writing, counting) = (controller.clone(), recorder.clone(), recorder.clone());
-    tasks.spawn(async move {
-        writing.run(|keys| controller.enqueue(keys)).await;
-        "writing the audit trail"
-    });
-    tasks.spawn(async move {
-        counting.run_refusals(&refusals).await;
-        "recording refusals"
-    });
-    tasks.spawn(async move {
-        error!("{}", recorder.run_checkpoints().await);
-        "writing checkpoints"
-    });
-}
-
-fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, client: &Client) {
-    for i in 0..controller.kinds.len() {
-        let kind = controller.kinds[i].0;
-        let (resource, name): (ApiResource, _) = match kind {
-            Kind::Policy => (apply::policies(), "ApprovalPolicy"),
-            Kind::Namespace => (apply::namespaces(), "Namespace"),
-            Kind::Target(kind) => (apply::targets(kind), kind.as_str()),
-            Kind::Input(kind) => (apply::inputs(kind), kind.as_str()),
-            Kind::Rbac(kind) => (apply::rbac(kind), kind.as_str()),
-            Kind::NetworkPolicy => (apply::network_policies(), "NetworkPolicy"),
-            Kind::Request => (apply::requests(), "ApprovalRequest"),
-        };
-        // Of all Pods, those that the gate holds or held.
-        let labels = (kind == Kind::Target(TargetKind::Pod)).then_some(names::HELD);
-        let scope = Scope { labels, metadata_only: controller.metadata_only(kind) };
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let controller = controller.clone();
-        tasks.spawn(async move {
-            let mut first = true;
-            let sink = |change| {
-                let listed = matches!(change, Change::All(..));
-                controller.take_in(kind, change);
-                if listed && std::mem::take(&mut first) {
-                    controller.listed.add_permits(1);
-                }
-            };
-            follow(api, name, scope, &controller.kinds[i].1, sink).await;
-            "a watch"
-        });
-    }
-}
-
-fn spawn_timers(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, timers: Timers<Key>) {
-    let driven = controller.clone();
-    tasks.spawn(async move {
-        run_timers(&driven.queue, timers).await;
-        "the timers"
-    });
-    let controller = controller.clone();
-    tasks.spawn(async move {
-        loop {
-            tokio::time::sleep(RESYNC).await;
-            controller.enqueue(controller.index.everything_open());
-        }
-    });
-}
-
 impl Controller {
-    fn enqueue(&self, keys: Vec<Key>) {
+    pub(super) fn enqueue(&self, keys: Vec<Key>) {
         for key in keys {
             self.queue.add(key);
         }
     }
 
     /// Takes in what a watch tells.
-    fn take_in(&self, kind: Kind, change: Change) {
+    pub(super) fn take_in(&self, kind: Kind, change: Change) {
         match change {
             Change::All(objects, version) => {
                 let mut gone = self.index.names(kind);
@@ -311,11 +153,11 @@ impl Controller {
         self.kinds.iter().all(|(_, pulse)| pulse.is_fresh())
     }
 
-    fn metadata_only(&self, kind: Kind) -> bool {
+    pub(super) fn metadata_only(&self, kind: Kind) -> bool {
         kind == Kind::Input(InputKind::Secret) && self.secrets == ReadSecrets::Metadata
     }
 
-    async fn work(&self) -> &'static str {
+    pub(super) async fn work(&self) -> &'static str {
         loop {
             let key = self.queue.take().await;
             let outcome = match &key {

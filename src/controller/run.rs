@@ -1,0 +1,178 @@
+//! The start: what was recorded is read, watches are opened, and workers begin once everything is known.
+
+use crate::api::{TargetKind, names};
+use crate::audit::Refusals;
+use crate::controller::apply::{self, Writer};
+use crate::controller::events::teller;
+use crate::controller::index::Key;
+use crate::controller::index::Kind;
+use crate::controller::pruner::Pruner;
+use crate::controller::queue::{Queue, Timers, run_timers};
+use crate::controller::reconcile::Controller;
+use crate::controller::recorder::Recorder;
+use crate::controller::settings::Settings;
+use crate::controller::watch::{Change, Pulse, Scope, follow};
+use jiff::Timestamp;
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::error;
+
+/// Requests that are worked on at the same time. The API server is the limit, not the operator.
+const WORKERS: usize = 32;
+/// How often every unfinished request is looked at though nothing happened, from memory.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// Runs the controller until one of its tasks ends, which is an error: a process that goes on without one would look alive
+/// and do nothing. Calls `ready` once everything is known.
+pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> String {
+    let Settings {
+        client,
+        namespace,
+        instance,
+        index,
+        key,
+        secrets,
+        checkpoints,
+        reanchor,
+        retention,
+        refusals,
+        hooks,
+    } = settings;
+    let recorder = Arc::new(Recorder::new(
+        &client,
+        &namespace,
+        index.clone(),
+        key.clone(),
+        (checkpoints, reanchor),
+        hooks.clone(),
+    ));
+    // What is recorded already is known before the first request is.
+    if let Err(error) = recorder.read(Timestamp::now()).await {
+        return error.to_string();
+    }
+    let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), kept));
+    let (queue, timers) = Queue::new();
+    let (teller, telling) = teller(client.clone(), instance, index.clone());
+    let controller = Arc::new(Controller {
+        index,
+        key,
+        queue,
+        writer: Writer::new(client.clone(), namespace),
+        teller,
+        kinds: secrets.kinds().into_iter().map(|kind| (kind, Pulse::new())).collect(),
+        secrets,
+        hooks,
+        troubles: Mutex::default(),
+        listed: Semaphore::new(0),
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        telling.await;
+        "telling Events"
+    });
+    spawn_recorder(&mut tasks, &controller, recorder, refusals);
+    if let Some(pruner) = pruner {
+        tasks.spawn(async move {
+            pruner.run().await;
+            "pruning the audit trail"
+        });
+    }
+    spawn_watches(&mut tasks, &controller, &client);
+    spawn_timers(&mut tasks, &controller, timers);
+    // Decisions rest on everything, so none is made before everything is known.
+    let all_listed = u32::try_from(controller.kinds.len()).unwrap_or(u32::MAX);
+    tokio::select! {
+        permits = controller.listed.acquire_many(all_listed) => drop(permits),
+        ended = tasks.join_next() => return describe(ended),
+    }
+    controller.index.forget_the_gone();
+    controller.index.set_complete();
+    // What a crash left out, and what was started while nobody watched.
+    controller.index.record_overrides(Timestamp::now());
+    ready();
+    for _ in 0..WORKERS {
+        let controller = controller.clone();
+        tasks.spawn(async move { controller.work().await });
+    }
+    describe(tasks.join_next().await)
+}
+
+fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> String {
+    match ended {
+        Some(Ok(task)) => format!("{task} ended"),
+        Some(Err(error)) => error.to_string(),
+        None => "no task is left".into(),
+    }
+}
+
+fn spawn_recorder(
+    tasks: &mut JoinSet<&'static str>,
+    controller: &Arc<Controller>,
+    recorder: Arc<Recorder>,
+    refusals: Arc<Mutex<Refusals>>,
+) {
+    let (controller, writing, counting) = (controller.clone(), recorder.clone(), recorder.clone());
+    tasks.spawn(async move {
+        writing.run(|keys| controller.enqueue(keys)).await;
+        "writing the audit trail"
+    });
+    tasks.spawn(async move {
+        counting.run_refusals(&refusals).await;
+        "recording refusals"
+    });
+    tasks.spawn(async move {
+        error!("{}", recorder.run_checkpoints().await);
+        "writing checkpoints"
+    });
+}
+
+fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, client: &Client) {
+    for i in 0..controller.kinds.len() {
+        let kind = controller.kinds[i].0;
+        let (resource, name): (ApiResource, _) = match kind {
+            Kind::Policy => (apply::policies(), "ApprovalPolicy"),
+            Kind::Namespace => (apply::namespaces(), "Namespace"),
+            Kind::Target(kind) => (apply::targets(kind), kind.as_str()),
+            Kind::Input(kind) => (apply::inputs(kind), kind.as_str()),
+            Kind::Rbac(kind) => (apply::rbac(kind), kind.as_str()),
+            Kind::NetworkPolicy => (apply::network_policies(), "NetworkPolicy"),
+            Kind::Request => (apply::requests(), "ApprovalRequest"),
+        };
+        // Of all Pods, those that the gate holds or held.
+        let labels = (kind == Kind::Target(TargetKind::Pod)).then_some(names::HELD);
+        let scope = Scope { labels, metadata_only: controller.metadata_only(kind) };
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let controller = controller.clone();
+        tasks.spawn(async move {
+            let mut first = true;
+            let sink = |change| {
+                let listed = matches!(change, Change::All(..));
+                controller.take_in(kind, change);
+                if listed && std::mem::take(&mut first) {
+                    controller.listed.add_permits(1);
+                }
+            };
+            follow(api, name, scope, &controller.kinds[i].1, sink).await;
+            "a watch"
+        });
+    }
+}
+
+fn spawn_timers(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, timers: Timers<Key>) {
+    let driven = controller.clone();
+    tasks.spawn(async move {
+        run_timers(&driven.queue, timers).await;
+        "the timers"
+    });
+    let controller = controller.clone();
+    tasks.spawn(async move {
+        loop {
+            tokio::time::sleep(RESYNC).await;
+            controller.enqueue(controller.index.everything_open());
+        }
+    });
+}

@@ -6,7 +6,7 @@ use crate::binding::{
     BoundJob, InputRef, InputState, Keyring, Receipt, ReceiptJob, Shown, Snapshot, bound, digest, job_hash, sha256,
 };
 use crate::lifecycle::evaluate::{beyond_release, derived_tags};
-use crate::lifecycle::plan::{Deletion, Foreseen};
+use crate::lifecycle::plan::Deletion;
 use crate::lifecycle::{
     Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, bounds, message, obstacles,
     target_patch,
@@ -54,6 +54,19 @@ pub struct Held<'a> {
     pub key: &'a Keyring,
     /// The time.
     pub now: Timestamp,
+}
+
+/// What would have become of a Job, had the gate been closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Foreseen {
+    /// It would have started at once.
+    Allow,
+    /// It would have waited for approval.
+    Hold,
+    /// It would never have run.
+    Deny,
+    /// It would have waited, and no policy has a rule for it.
+    NoPolicy,
 }
 
 /// Decides what to write next for a Job or Pod that a gated namespace holds. Deterministic.

@@ -25,12 +25,12 @@ mod target_patch;
 pub use claim::{Claim, Contender, claim, foreign, tells_of_override};
 pub use evaluate::{barred, creator_unknown, excluded};
 pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surroundings, version};
-pub use gate::{Held, MOST_WAITING, plan_gate};
+pub use gate::{Foreseen, Held, MOST_WAITING, plan_gate};
 pub use inputs::obstacles;
 pub use marks::{Marks, Override, Reads, made_by_cron_job};
 pub use message::{COMMENT, missing};
 pub use obstacle::{never_opens, unsatisfiable};
-pub use plan::{Deletion, Foreseen, Note, Observed, Plan, Step, Target, TargetPatch, plan};
+pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
 pub use policy::{PolicyFacts, plan_policy};
 pub use target::{HeldWork, TargetFacts, traits};
 

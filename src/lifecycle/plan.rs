@@ -4,8 +4,8 @@ use crate::api::{ApprovalRequestStatus, Requester, State, TargetKind};
 use crate::binding::{InputRef, InputState, Keyring, Receipt, Snapshot};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::{
-    Claim, Cluster, Gate, NamespaceFacts, Override, RequestFacts, Surroundings, TargetFacts, end, message, release,
-    status, target_patch,
+    Claim, Cluster, Foreseen, Gate, NamespaceFacts, Override, RequestFacts, Surroundings, TargetFacts, end, message,
+    release, status, target_patch,
 };
 use crate::policy::PolicySet;
 use crate::review::{Tally, Terms, fold};
@@ -141,19 +141,6 @@ pub struct Plan {
     pub note: Option<Note>,
     /// What a gate that only warns would have done.
     pub foreseen: Option<Foreseen>,
-}
-
-/// What would have become of a Job, had the gate been closed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Foreseen {
-    /// It would have started at once.
-    Allow,
-    /// It would have waited for approval.
-    Hold,
-    /// It would never have run.
-    Deny,
-    /// It would have waited, and no policy has a rule for it.
-    NoPolicy,
 }
 
 impl Plan {

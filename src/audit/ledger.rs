@@ -196,6 +196,11 @@ impl Ledger {
         self.recorded.retain(|uid, _| known(uid));
     }
 
+    /// When the oldest of what waits happened.
+    pub fn waits_since(&self) -> Option<Timestamp> {
+        self.waiting.iter().map(|entry| entry.time.0).min()
+    }
+
     /// How many entries wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()

@@ -327,3 +327,62 @@ mod trail {
         assert!(observed.unrecorded.is_some_and(|why| why.contains("cannot be gone on with")) && !observed.recorded);
     }
 }
+
+/// Before something of the trail is pruned, everything that had ended by some time is recorded, and what is open is kept.
+#[test]
+fn what_is_known_of_the_trail_says_what_may_not_be_pruned() {
+    let index = index();
+    let keys = crate::audit::by_name(&[index.key.public()]);
+    let write = || {
+        while let Some(record) = index.next_record().unwrap() {
+            index.learn_record(&serde_json::to_value(record).unwrap(), &keys).unwrap();
+        }
+    };
+    let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let (before, after) = (time("2025-12-31T23:59:59Z"), time("2026-01-01T00:00:00Z"));
+    index.set_trail_read();
+    index.set_request(&request(1, "u", "job", "Pending"));
+    assert!(!index.kept_trail().is_settled(before), "not everything is known yet");
+    index.set_complete();
+    let trail = index.kept_trail();
+    assert!(trail.is_settled(before) && !trail.is_settled(after), "what waits happened then");
+    write();
+    let trail = index.kept_trail();
+    assert_eq!((trail.first, trail.length, trail.pruned, trail.unfinished), (1, 1, 0, Some(1)));
+    assert!(trail.is_settled(after));
+    index.set_request(&request(2, "u", "job", "Released"));
+    assert_eq!(index.kept_trail().unfinished, None, "it has ended");
+    let mut broken = request(3, "x", "job", "Released");
+    broken.metadata.name = Some("broken".into());
+    broken.data["spec"]["runID"] = json!({"not": "text"});
+    index.set_request(&broken);
+    assert!(!index.kept_trail().is_settled(after), "nobody knows what there is to record of that one");
+    index.remove_request("a", "broken");
+    assert!(index.kept_trail().is_settled(after));
+}
+
+/// A finished request that outlives its records is not recorded anew, whatever an operator that starts knows.
+#[test]
+fn what_had_ended_when_the_trail_was_pruned_is_not_recorded_again() {
+    let ended = |version: i64, uid: &str, time: &str| {
+        let mut request = request(version, uid, "job", "Denied");
+        request.metadata.name = Some(uid.into());
+        request.data["status"]["conditions"] = json!([{"type": "Denied", "status": "True", "reason": "Denied", "message": "no",
+            "lastTransitionTime": time}]);
+        request
+    };
+    let index = index();
+    let keys = crate::audit::by_name(&[index.key.public()]);
+    let until = "2026-01-02T00:00:00Z".parse().unwrap();
+    let head = crate::audit::Head { length: 7, hash: "sha256:before".into() };
+    let anchor =
+        crate::audit::retention::pruned(&head, "sha256:first", &crate::audit::Signers::default(), until, until);
+    let record = crate::audit::seal(&head, vec![anchor], &index.key).unwrap();
+    index.learn_record(&serde_json::to_value(record).unwrap(), &keys).unwrap();
+    assert_eq!(index.check_trail_beginning(), Ok(()));
+    index.set_trail_read();
+    index.set_request(&ended(1, "old", "2026-01-01T12:00:00Z"));
+    assert_eq!(index.unrecorded(), 0, "it was recorded before");
+    index.set_request(&ended(2, "new", "2026-01-02T12:00:00Z"));
+    assert_eq!(index.unrecorded(), 2, "asked and denied");
+}

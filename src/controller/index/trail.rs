@@ -102,7 +102,8 @@ impl Index {
             first,
             length: state.ledger.head().length,
             pruned: pruned.map_or(0, |pruned| pruned.through),
-            settled: self.is_complete() && state.all_recorded(),
+            whole: self.is_complete() && state.is_readable(),
+            waits_since: state.ledger.waits_since(),
             unfinished: state.first_unfinished(),
         }
     }
@@ -175,7 +176,7 @@ impl Index {
 }
 
 /// How much of the trail there is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KeptTrail {
     /// Number of the first entry that is there.
     pub first: i64,
@@ -183,17 +184,26 @@ pub struct KeptTrail {
     pub length: i64,
     /// The trail says that entries up to this one are pruned; 0 where it says nothing.
     pub pruned: i64,
-    /// Whether everything that there is to record is recorded.
-    pub settled: bool,
+    /// Whether everything that there is to record is known.
+    pub whole: bool,
+    /// When the oldest of what is not recorded yet happened.
+    pub waits_since: Option<Timestamp>,
     /// The first entry about something that has not ended.
     pub unfinished: Option<i64>,
 }
 
+impl KeptTrail {
+    /// Whether everything that had ended by then is recorded.
+    pub fn is_settled(&self, until: Timestamp) -> bool {
+        self.whole && self.waits_since.is_none_or(|since| since > until)
+    }
+}
+
 impl State {
     /// A request that cannot be read may have something to record, and nobody knows what.
-    fn all_recorded(&self) -> bool {
+    fn is_readable(&self) -> bool {
         let readable = |request: &Request| matches!(request, Request::Read(_));
-        self.ledger.waiting() == 0 && !self.ledger.is_broken() && self.requests.values().all(readable)
+        !self.ledger.is_broken() && self.requests.values().all(readable)
     }
 
     /// The first entry about a request that has not ended, or about a Job or Pod that is there and was overridden: of that no

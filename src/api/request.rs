@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
     status = "ApprovalRequestStatus",
     derive = "PartialEq",
     doc = "A paused step of a workflow asks for approval. Reviewers decide by patching spec.review; the operator evaluates policy, keeps status, and releases the target.",
+    selectable = ".status.state",
     printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
     printcolumn(name = "Risk", type_ = "string", json_path = ".status.summary.risk"),
     printcolumn(name = "Rule", type_ = "string", json_path = ".status.summary.rule"),

@@ -17,6 +17,11 @@ use std::time::Duration;
 /// Objects that are asked for at a time.
 const PAGE: u32 = 500;
 
+/// Field selector of requests that can still be decided: finished ones, of which there may be many, stay where they are.
+pub const OPEN: &str = "status.state!=Released,status.state!=Denied,status.state!=Expired,status.state!=Cancelled";
+/// Field selector of requests that were released.
+pub const RELEASED: &str = "status.state=Released";
+
 /// A cluster, and the namespace of the kubeconfig's context.
 pub struct Cluster {
     client: Client,
@@ -63,8 +68,12 @@ impl Cluster {
 
     /// One page of requests.
     pub async fn page(&self, namespace: Option<&str>, from: &Page<'_>) -> kube::Result<ObjectList<DynamicObject>> {
-        let mut page =
-            ListParams { label_selector: from.labels.map(String::from), ..ListParams::default() }.limit(PAGE);
+        let mut page = ListParams {
+            label_selector: from.labels.map(String::from),
+            field_selector: from.which.map(String::from),
+            ..ListParams::default()
+        }
+        .limit(PAGE);
         if let Some(token) = from.token {
             page = page.continue_token(token);
         }
@@ -135,6 +144,8 @@ impl Cluster {
 pub struct Page<'a> {
     /// A label selector.
     pub labels: Option<&'a str>,
+    /// A field selector, such as [`OPEN`].
+    pub which: Option<&'a str>,
     /// Where the last page ended.
     pub token: Option<&'a str>,
 }

@@ -4,7 +4,7 @@
 use crate::cli::escape::visible_identifier;
 use crate::cli::explain::read_request;
 use crate::cli::review::args::{Args, command, parse};
-use crate::cli::review::cluster::{Cluster, Page};
+use crate::cli::review::cluster::{Cluster, OPEN, Page};
 use crate::cli::review::{Verb, tell};
 use crate::lifecycle::RequestFacts;
 use kube::config::Kubeconfig;
@@ -117,7 +117,8 @@ fn described(request: &RequestFacts) -> String {
 async fn pending(args: &Args, everywhere: bool) -> Option<Vec<RequestFacts>> {
     let cluster = Cluster::new(args.connection.config().await.ok()?).ok()?;
     let namespace = args.namespace.as_deref().unwrap_or(&cluster.namespace);
-    let list = cluster.page((!everywhere).then_some(namespace), &Page::default()).await.ok()?;
+    let list =
+        cluster.page((!everywhere).then_some(namespace), &Page { which: Some(OPEN), ..Page::default() }).await.ok()?;
     let requests = list.items.iter().filter_map(|object| read_request(object).ok());
     Some(requests.filter(|request| !request.status.state.is_final()).collect())
 }

@@ -5,7 +5,7 @@ use crate::cli::card::{Row, lay_out, rows, short_digest};
 use crate::cli::escape::{visible, visible_identifier};
 use crate::cli::explain::read_request;
 use crate::cli::review::changes::{Seen, changes, last_released, since};
-use crate::cli::review::cluster::Page;
+use crate::cli::review::cluster::{Page, RELEASED};
 use crate::cli::review::refusal::Refused;
 use crate::cli::review::send::{NotSent, Sent, not_decided, not_up, send};
 use crate::cli::review::settle::settle;
@@ -104,7 +104,8 @@ async fn show(session: &Session, found: &Found) {
 
 /// What is another than in the last release of the same workflow and step.
 async fn before(session: &Session, found: &Found) -> Vec<String> {
-    let Ok(list) = session.cluster.page(Some(&found.request.namespace), &Page::default()).await else {
+    let released = Page { which: Some(RELEASED), ..Page::default() };
+    let Ok(list) = session.cluster.page(Some(&found.request.namespace), &released).await else {
         return vec!["whether this was released before cannot be read".into()];
     };
     let more = list.metadata.continue_.is_some_and(|token| !token.is_empty());
@@ -115,7 +116,7 @@ async fn before(session: &Session, found: &Found) -> Vec<String> {
         .collect();
     let others = others.iter().map(|(facts, stored)| (facts, stored));
     let Some((time, earlier)) = last_released(&found.request, others) else {
-        let place = if more { "among the first requests here" } else { "that is still there" };
+        let place = if more { "among the first released requests here" } else { "that is still there" };
         return vec![format!("no release of this workflow and step for this requester {place}")];
     };
     let name = earlier.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::cli::escape::visible;
 use crate::cli::explain::read_request;
-use crate::cli::review::cluster::Page;
+use crate::cli::review::cluster::{OPEN, Page};
 use crate::cli::review::inbox::{Columns, Me, Waiting, Widths, inbox, line, object_list, standing, table};
 use crate::cli::review::{Exit, Form, Session, tell};
 use crate::lifecycle::RequestFacts;
@@ -49,7 +49,7 @@ pub(in crate::cli::review) async fn read(session: &Session, all: bool) -> Result
     };
     let (mut requests, mut unreadable, mut token) = (vec![], 0, None);
     loop {
-        let page = Page { labels: session.args.selector.as_deref(), token: token.as_deref() };
+        let page = Page { labels: session.args.selector.as_deref(), which: Some(OPEN), token: token.as_deref() };
         let list = session.cluster.page(session.place(), &page).await.map_err(refused)?;
         for object in list.items {
             match understood(object) {

@@ -5,6 +5,7 @@ mod constraints;
 mod deciders;
 mod enforced;
 mod gate;
+mod inputs;
 mod properties;
 mod receipts;
 mod scenarios;

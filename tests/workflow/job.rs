@@ -64,6 +64,21 @@ async fn a_job_is_held_whatever_its_file_says_and_that_is_said() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_job_that_goes_away_ends_the_wait_as_cancelled_and_no_other_is_made() -> Result<()> {
+    let lab = lab().await?;
+    let desk = lab.desk("cancelled").await?;
+    let text = job_of_example()?;
+    let run = start(&lab, &desk, &desk.workflow, &text, &["--wait", "-o", "json"])?;
+    desk.space.digest(NAME).await?;
+    desk.space.triage.kubectl(["delete", "job", "remediate-8f9a", "-n", "cancelled"]).ok().await?;
+    let (out, _) = run.ends(5, "cancelled/run-8f9a-remediate: Cancelled: ").await?;
+    assert_eq!(crate::state(&out)?, "Cancelled");
+    start(&lab, &desk, &desk.workflow, &text, &["--wait"])?.ends(5, "Cancelled: ").await?;
+    assert!(desk.space.api("jobs").get_opt("remediate-8f9a").await?.is_none());
+    Ok(())
+}
+
 /// Killed between the two writes: a suspended Job that nothing starts, which the next call takes.
 #[tokio::test]
 async fn a_call_that_ends_between_job_and_request_is_gone_on_with() -> Result<()> {

@@ -19,12 +19,12 @@ async fn each_end_has_its_exit_code() -> Result<()> {
     desk.decide("run-8f9a-denied", "Deny").await?;
     assert_eq!(state(&run.ends(3, "ends/run-8f9a-denied: Denied").await?.0)?, "Denied");
 
-    let mut run = desk.start("withdrawn", &[])?;
+    let mut run = desk.start("deleted", &[])?;
     run.says("Pending").await?;
-    desk.space.patch(&desk.workflow, "run-8f9a-withdrawn", json!({"spec": {"cancel": true}})).refused().await?;
-    // The example may not patch requests; the platform's admins delete one.
-    desk.space.admin.kubectl(["delete", "apr", "run-8f9a-withdrawn", "-n", "ends"]).ok().await?;
-    let (out, _) = run.ends(5, "ends/run-8f9a-withdrawn: ").await?;
+    // The example's account may not withdraw what it asked; an admin deletes it.
+    desk.space.patch(&desk.workflow, "run-8f9a-deleted", json!({"spec": {"cancel": true}})).refused().await?;
+    desk.space.admin.kubectl(["delete", "apr", "run-8f9a-deleted", "-n", "ends"]).ok().await?;
+    let (out, _) = run.ends(5, "ends/run-8f9a-deleted: ").await?;
     assert_eq!(out, "");
 
     let mut rules = by_sre();

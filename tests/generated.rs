@@ -135,6 +135,16 @@ fn the_example_requests_and_jobs_can_be_read() -> Result<()> {
             assert_eq!(spec.suspend, Some(true), "{directory}: a Job that waits for approval starts suspended");
         }
     }
+    let work = documents(&root().join("examples/workflow/work.yaml"))?.remove(0);
+    let text = |key: &str| work["data"][key].as_str().context("a file of the workflow");
+    compact::parse(text("request.json")?.as_bytes())?;
+    let job: Job = serde_yaml::from_str(text("job.yaml")?)?;
+    assert_eq!(job.spec.and_then(|spec| spec.suspend), Some(true));
+    // What the workflow's Pod runs is a command that there is.
+    let pod = documents(&root().join("examples/workflow/pod.yaml"))?.remove(0);
+    let script = pod["spec"]["containers"][0]["args"][0].as_str().context("a script")?.replace("\\\n", " ");
+    let call = script.split('>').next().context("a call")?;
+    countersign::cli::Args::try_parse_from(call.split_whitespace())?;
     let objects = documents(&root().join("examples/incident/setup.yaml"))?;
     let named = |object: &Value| object["metadata"]["name"].is_string() && object["kind"].is_string();
     ensure!(!objects.is_empty() && objects.iter().all(named), "setup.yaml holds something that is no object");

@@ -67,7 +67,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Operator(args) => operator::run(args).await?,
         Command::Manifests(args) => print(&manifests::render(&args)?)?,
-        Command::Request(args) => print(&request::run(&args).await?)?,
+        Command::Request(args) => return request::run(&args).await,
         Command::Explain(args) => print(&explain::run(&args).await?)?,
         Command::Audit(args) => return Ok(audit::run(args).await),
         Command::Keys(args) => return Ok(keys::run(args).await),

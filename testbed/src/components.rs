@@ -15,6 +15,7 @@ pub(crate) const AUDIT_POLICY: &str = "audit-policy.yaml";
 pub(crate) const STAGES: &str = "stages.yaml";
 
 /// The loopback ports of one start.
+#[derive(Clone, Copy)]
 pub(crate) struct Ports {
     pub(crate) apiserver: u16,
     pub(crate) etcd: u16,

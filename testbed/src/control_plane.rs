@@ -20,6 +20,8 @@ const NODE: &str = include_str!("../assets/node.json");
 const SUPERUSERS: &str = "system:masters";
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const START_ATTEMPTS: usize = 4;
+/// The place of kube-apiserver among the processes.
+const APISERVER: usize = 1;
 const POLL: Duration = Duration::from_millis(100);
 
 /// How to start a control plane.
@@ -59,6 +61,9 @@ pub struct ControlPlane {
     observer: OnceLock<Arc<Observer>>,
     // Declared before the directory, which is removed when it is dropped: the programs have to be gone by then.
     processes: Running,
+    programs: Programs,
+    ports: Ports,
+    options: Options,
     storage: Storage,
     admin: Identity,
     users: Mutex<HashMap<(String, Vec<String>), Identity>>,
@@ -86,7 +91,7 @@ impl ControlPlane {
         fs::write(state.path().join(AUDIT_POLICY), include_str!("../assets/audit-policy.yaml"))?;
         fs::write(state.path().join(STAGES), include_str!("../assets/stages.yaml"))?;
         let mut identities = Identities::new(pki, &programs, state.path());
-        let (running, storage, admin) = start_until_ports_fit(&programs, &mut identities, &options).await?;
+        let (running, ports, admin) = start_until_ports_fit(&programs, &mut identities, &options).await?;
         progress(&format!(
             "control plane ready after {:.1} s: {}",
             began.elapsed().as_secs_f64(),
@@ -95,7 +100,10 @@ impl ControlPlane {
         Ok(Self {
             observer: OnceLock::new(),
             processes: running,
-            storage,
+            programs,
+            ports,
+            options,
+            storage: Storage { port: ports.etcd },
             admin,
             users: Mutex::default(),
             identities,
@@ -184,6 +192,16 @@ impl ControlPlane {
         Ok(Arc::clone(self.observer.get_or_init(|| started)))
     }
 
+    /// Kills the API server, as a crash would, and starts it again. What happens in between, `meanwhile`, meets nobody.
+    pub async fn restart_apiserver(&self, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
+        unpoisoned(&self.processes.0).remove(APISERVER).kill();
+        meanwhile.await?;
+        let (dir, pki) = (self.state.path(), &self.identities.pki);
+        let components = Components { programs: &self.programs, dir, pki, ports: self.ports, options: &self.options };
+        unpoisoned(&self.processes.0).insert(APISERVER, components.apiserver()?);
+        wait(&self.processes, Goal::ApiServerReady(&self.admin, self.ports.apiserver)).await
+    }
+
     /// Ends all programs. The directory stays until this is dropped.
     pub fn stop(&self) {
         processes::stop(&mut unpoisoned(&self.processes.0));
@@ -229,7 +247,7 @@ async fn start_until_ports_fit(
     programs: &Programs,
     identities: &mut Identities,
     options: &Options,
-) -> Result<(Running, Storage, Identity)> {
+) -> Result<(Running, Ports, Identity)> {
     let mut attempt = 1;
     loop {
         let ports = Ports::pick()?;
@@ -246,7 +264,7 @@ async fn start_once(
     identities: &Identities,
     options: &Options,
     ports: Ports,
-) -> Result<(Running, Storage, Identity)> {
+) -> Result<(Running, Ports, Identity)> {
     let dir = identities.dir.parent().context("identities have a directory")?;
     remove_if_present(&dir.join("etcd"))?;
     let (etcd_port, port) = (ports.etcd, ports.apiserver);
@@ -271,7 +289,7 @@ async fn start_once(
     admin.kubectl(create).stdin(NODE).ok().await?;
     wait(&running, Goal::DefaultServiceAccount(&admin)).await?;
     wait(&running, Goal::NodeTakesPods(&admin)).await?;
-    Ok((running, Storage { port: etcd_port }, admin))
+    Ok((running, ports, admin))
 }
 
 /// Waits until `goal` is reached, a program ends, or it takes too long.

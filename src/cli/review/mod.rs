@@ -20,7 +20,7 @@ mod settle;
 mod terminal;
 
 pub use args::{Args, Form, command};
-pub use connection::Connection;
+pub use connection::{Connection, duration};
 
 use crate::api::ReviewDecision;
 use crate::cli::escape::visible;

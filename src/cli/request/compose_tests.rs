@@ -1,4 +1,7 @@
 use super::*;
+use crate::api::ApprovalRequest;
+use crate::cli::client::explained;
+use crate::cli::compact;
 use clap::Parser;
 use proptest::prelude::*;
 

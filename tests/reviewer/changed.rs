@@ -40,8 +40,10 @@ async fn a_policy_or_a_job_that_changes_under_the_reader_is_shown_and_asked_abou
     space.admin.kubectl(["patch", "job", "run", "-n", "changed", "--type=merge", "--patch", &patch]).ok().await?;
     let last = rebound(&space, 3).await?;
     terminal.types("y\n")?;
-    let screen = terminal.shows("+ Job: deadline 300 s (5 min), retries 50").await?;
-    ensure!(screen.contains("- Job: deadline 300 s (5 min), retries 6"), "{screen}");
+    let screen = terminal.shows_times("Approve what stands there now? [y/N]", 2).await?;
+    for expected in ["+ Job: deadline 300 s (5 min), retries 50", "- Job: deadline 300 s (5 min), retries 6"] {
+        ensure!(screen.contains(expected), "expected {expected:?} in\n{screen}");
+    }
     assert_eq!(reviews(&space, "run").await?, 0);
     terminal.types("y\n")?;
     terminal.ends_with(0, "released").await?;

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::num::NonZeroU16;
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Lines of the screen: nothing scrolls away.
@@ -26,6 +27,7 @@ struct Screen {
 pub struct Terminal {
     pty: Arc<Pty>,
     screen: Arc<Mutex<Screen>>,
+    reader: JoinHandle<()>,
     child: Child,
 }
 
@@ -92,7 +94,7 @@ impl<'a> Start<'a> {
         let parser = vt100::Parser::new(size(LINES)?, size(self.columns)?, 0);
         let screen = Arc::new(Mutex::new(Screen { parser, bytes: vec![] }));
         let (from, to) = (Arc::clone(&pty), Arc::clone(&screen));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             // A pty whose other side is closed reads as an error.
             while let Ok(read @ 1..) = (&*from).read(&mut buffer) {
@@ -101,7 +103,7 @@ impl<'a> Start<'a> {
                 screen.parser.process(&buffer[..read]);
             }
         });
-        Ok(Terminal { pty, screen, child })
+        Ok(Terminal { pty, screen, reader, child })
     }
 }
 
@@ -121,10 +123,15 @@ impl Terminal {
 
     /// Waits until that stands on the screen, and returns all of it.
     pub async fn shows(&self, text: &str) -> Result<String> {
+        self.shows_times(text, 1).await
+    }
+
+    /// Waits until that stands on the screen so many times, and returns all of it.
+    pub async fn shows_times(&self, text: &str, times: usize) -> Result<String> {
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(30) {
             let screen = self.screen();
-            if screen.contains(text) {
+            if screen.matches(text).count() >= times {
                 return Ok(screen);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -147,15 +154,10 @@ impl Terminal {
             ensure!(began.elapsed() < Duration::from_secs(30), "it did not end:\n{}", self.screen());
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        // What it wrote last may still be on its way.
-        let mut before = 0;
-        loop {
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            let length = self.screen.lock().unwrap_or_else(PoisonError::into_inner).bytes.len();
-            if length == before {
-                break;
-            }
-            before = length;
+        // What it wrote last may still be on its way: its side is closed, and all of it comes before the end is read.
+        while !self.reader.is_finished() {
+            ensure!(began.elapsed() < Duration::from_secs(40), "its terminal stays open:\n{}", self.screen());
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = screen.parser.screen();

@@ -7,13 +7,12 @@ mod support;
 
 use anyhow::{Context, Result, ensure};
 use countersign_testbed::{AuditFilter, ControlPlane, Countersign, Mark, Options};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use kube::api::{Api, DynamicObject, ListParams};
-use serde_json::{Value, json};
+use kube::api::{Api, DynamicObject};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use support::{Space, by_sre, client, countersign, create, installed_with, job, merge, request};
+use support::many::{approval, list};
+use support::{Space, by_sre, client, countersign, installed_with, merge};
 
 const OPERATOR: &str = "system:serviceaccount:countersign-system:countersign";
 /// Approvals one after the other, and at fifty a second.
@@ -103,7 +102,7 @@ async fn run(cluster: &ControlPlane, arm: &Countersign, name: &str) -> Result<Ro
     let _operator = arm.start(cluster).await?;
     let space = Space::new(cluster, name).await?;
     space.policy(by_sre()).await?;
-    let digests = bound(&space, SERIAL + BURST).await?;
+    let digests = space.bound_many(SERIAL + BURST).await?;
     quiet(&space).await?;
     let alice = client(&cluster.user("alice", &["sre"])?).await?;
     let alice: Api<DynamicObject> = Api::namespaced_with(alice, name, &support::requests());
@@ -138,35 +137,6 @@ async fn run(cluster: &ControlPlane, arm: &Countersign, name: &str) -> Result<Ro
     Ok([of(&serial)?, of(&burst)?])
 }
 
-fn approval(digest: &str) -> Value {
-    json!({"spec": {"review": {"decision": "Approve", "digest": digest}}})
-}
-
-/// Jobs with requests, all bound. Returns names and digests.
-async fn bound(space: &Space, count: usize) -> Result<BTreeMap<String, String>> {
-    let (jobs, requests) = (space.api("jobs"), space.api("approvalrequests"));
-    stream::iter(0..count)
-        .map(|i| {
-            let (jobs, requests, name) = (jobs.clone(), requests.clone(), format!("run-{i:04}"));
-            async move {
-                create(&jobs, &job(&name)).await?;
-                create(&requests, &request(&name, Some(&name))).await.map(drop)
-            }
-        })
-        .buffer_unordered(16)
-        .try_collect::<()>()
-        .await?;
-    let mut digests = BTreeMap::new();
-    until("all are bound", async || {
-        let found = list(&requests).await?;
-        let text = |value: &Value| value.as_str().map(String::from);
-        digests = found.iter().filter_map(|r| text(&r["metadata"]["name"]).zip(text(&r["status"]["digest"]))).collect();
-        Ok(digests.len() == count)
-    })
-    .await?;
-    Ok(digests)
-}
-
 /// Waits until the Job controller has taken note of every Job, and the operator has recorded what it records.
 async fn quiet(space: &Space) -> Result<()> {
     until("the Job controller is done", async || {
@@ -176,11 +146,6 @@ async fn quiet(space: &Space) -> Result<()> {
     .await?;
     tokio::time::sleep(Duration::from_secs(6)).await;
     Ok(())
-}
-
-async fn list(api: &Api<DynamicObject>) -> Result<Vec<Value>> {
-    let items = api.list(&ListParams::default()).await?.items;
-    Ok(items.into_iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
 }
 
 async fn until(what: &str, mut reached: impl AsyncFnMut() -> Result<bool>) -> Result<()> {

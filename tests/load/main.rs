@@ -7,11 +7,12 @@ mod support;
 use anyhow::{Context, Result, ensure};
 use countersign_testbed::{AuditFilter, ControlPlane, Mark, Options};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use support::{Space, by_sre, client, create, installed_with, job, merge, request};
+use support::many::{approval, list};
+use support::{Space, by_sre, client, installed_with, merge};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 const OPERATOR: &str = "system:serviceaccount:countersign-system:countersign";
@@ -25,48 +26,6 @@ async fn cluster() -> Result<(&'static ControlPlane, MutexGuard<'static, ()>)> {
     // and what is measured is that.
     let options = Options { kube_api_qps: 20, ..Options::default() };
     Ok((CLUSTER.get_or_try_init(|| installed_with(options)).await?, turn))
-}
-
-/// Makes `count` suspended Jobs, each with a request, and waits until all are bound. Returns names and digests.
-async fn bound(space: &Space, count: usize) -> Result<BTreeMap<String, String>> {
-    let (jobs, requests) = (space.api("jobs"), space.api("approvalrequests"));
-    stream::iter(0..count)
-        .map(|i| {
-            let (jobs, requests, name) = (jobs.clone(), requests.clone(), format!("run-{i:04}"));
-            async move {
-                create(&jobs, &job(&name)).await?;
-                create(&requests, &request(&name, Some(&name))).await.map(drop)
-            }
-        })
-        .buffer_unordered(16)
-        .try_collect::<()>()
-        .await?;
-    let began = Instant::now();
-    loop {
-        let digests: BTreeMap<_, _> = list(&requests)
-            .await?
-            .iter()
-            .filter_map(|r| Some((name_of(r)?, r["status"]["digest"].as_str()?.to_string())))
-            .collect();
-        if digests.len() == count {
-            return Ok(digests);
-        }
-        ensure!(began.elapsed().as_secs() < 120, "{} of {count} requests are bound", digests.len());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-fn name_of(object: &Value) -> Option<String> {
-    object["metadata"]["name"].as_str().map(str::to_string)
-}
-
-async fn list(api: &Api<DynamicObject>) -> Result<Vec<Value>> {
-    let items = api.list(&ListParams::default()).await?.items;
-    Ok(items.into_iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
-}
-
-fn approval(digest: &str) -> Value {
-    json!({"spec": {"review": {"decision": "Approve", "digest": digest}}})
 }
 
 async fn as_alice(cluster: &ControlPlane, space: &Space) -> Result<Api<DynamicObject>> {
@@ -152,7 +111,7 @@ async fn an_approval_costs_two_writes_and_no_read_and_rest_costs_nothing() -> Re
     let space = Space::new(cluster, "cost").await?;
     space.policy(by_sre()).await?;
     let count = 20;
-    let digests = bound(&space, count).await?;
+    let digests = space.bound_many(count).await?;
     let alice = as_alice(cluster, &space).await?;
     settled(&space).await?;
     let mark = cluster.audit_log().settle().await?;
@@ -193,7 +152,7 @@ async fn at_fifty_approvals_a_second_few_writes_fail() -> Result<()> {
     let space = Space::new(cluster, "fifty").await?;
     space.policy(by_sre()).await?;
     let count = 300;
-    let digests = bound(&space, count).await?;
+    let digests = space.bound_many(count).await?;
     settled(&space).await?;
     let alice = as_alice(cluster, &space).await?;
     let mark = cluster.audit_log().settle().await?;
@@ -230,7 +189,7 @@ async fn burst(namespace: &str, operators: usize) -> Result<()> {
     space.policy(by_sre()).await?;
     let count = 500;
     let mark = cluster.audit_log().settle().await?;
-    let digests = bound(&space, count).await?;
+    let digests = space.bound_many(count).await?;
     let alice = as_alice(cluster, &space).await?;
     let began = Instant::now();
     stream::iter(digests)

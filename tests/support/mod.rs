@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 mod gated;
+pub mod many;
 
 /// The command under test.
 pub fn countersign() -> Countersign {

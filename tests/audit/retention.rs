@@ -179,10 +179,6 @@ async fn nothing_else_is_deleted_and_nothing_that_was_pruned_is_written_again() 
     released(&lab, &space, &["a", "b"]).await?;
     let export = lab.export("fence", &[("fence", "b", "Released")]).await?;
     lab.kill();
-    for name in records(&stored(&lab).await?) {
-        let refused = delete(&name).refused().await?;
-        ensure!(refused.contains("no params found"), "{refused}");
-    }
     // As the exporter says, so far as it is so: a hash that is not the record's counts for nothing, as does a number.
     let first = export.records()?[0].clone();
     let lie = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "countersign-exported", "namespace": "countersign-system"},
@@ -268,5 +264,21 @@ async fn an_operator_that_slept_too_long_does_not_begin_a_second_chain() -> Resu
     let after = lab.export("sleeper-after", &[("sleeper", "d", "Released")]).await?;
     let (holds, said) = verified(&[&export, &after], &[&export, &after]).await?;
     ensure!(holds && said.contains("2 checkpoints agree"), "{said}");
+    Ok(())
+}
+
+/// Whoever removes Countersign removes its namespace, whether or not anything was ever pruned.
+#[tokio::test]
+async fn the_records_go_with_their_namespace() -> Result<()> {
+    static FRESH: Shared = Shared::new();
+    let mut lab = lab_on(&FRESH).await?;
+    let space = Space::new(lab.cluster, "removed").await?;
+    space.policy(by_sre()).await?;
+    space.bound("run").await?;
+    lab.export("removed", &[("removed", "run", "Evaluated")]).await?;
+    lab.kill();
+    lab.cluster.admin().kubectl(["delete", "namespace", "countersign-system", "--timeout=60s"]).ok().await?;
+    ensure!(stored(&lab).await?.is_empty());
+    lab.cluster.stop();
     Ok(())
 }

@@ -46,8 +46,13 @@ async fn our_command_refuses_with_the_place_and_creates_nothing() -> Result<()> 
     let printed: Value = serde_yaml::from_str(&output.stdout)?;
     assert_eq!(printed["metadata"]["name"], "run-1-s");
     assert_eq!(printed["spec"]["requester"]["username"], "system:serviceaccount:bad-command:triage");
+    // The same call finds the same request; another one of that name is refused.
     let twice = ask(&space, &[], GOOD).await?;
-    assert!(!twice.status.success() && twice.stderr.contains("already exists"), "{}", twice.stderr);
+    assert!(twice.status.success() && twice.stderr.contains("bad-command/run-1-s: found"), "{}", twice.stderr);
+    let other = ask(&space, &[], &GOOD.replace("why", "wherefore")).await?;
+    assert_eq!(other.status.code(), Some(6), "{}", other.stderr);
+    assert!(other.stderr.contains("another request has that name: spec.reason"), "{}", other.stderr);
+    assert_eq!(space.api("approvalrequests").list(&Default::default()).await?.items.len(), 1);
     Ok(())
 }
 

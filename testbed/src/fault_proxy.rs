@@ -40,6 +40,11 @@ pub enum Effect {
     CutAfter,
     /// It is passed on after a while.
     Delay(Duration),
+    /// Meets watches alone. The API server never hears of it, and the client is told that the version which it wants to
+    /// watch from is forgotten (410, `Expired`).
+    Expired,
+    /// The same, where the watch opens, and its only event says so.
+    ExpiredEvent,
 }
 
 /// Does that to the next request of this method whose path begins so, once.
@@ -145,9 +150,13 @@ impl Upstream {
 /// One request, its answer, and the end of the connection.
 async fn serve(mut client: TcpStream, port: u16, state: &Mutex<State>) -> Result<()> {
     let Some(request) = read(&mut client).await? else { return Ok(()) };
-    let fault = lock(state).note(&request.asked);
+    let fault = lock(state).note(&request.asked, request.watch);
     match fault {
         Some(Effect::CutBefore) => return Ok(()),
+        Some(effect @ (Effect::Expired | Effect::ExpiredEvent)) => {
+            client.write_all(expired(effect == Effect::ExpiredEvent).as_bytes()).await?;
+            return Ok(());
+        }
         Some(Effect::Delay(time)) => tokio::time::sleep(time).await,
         Some(Effect::CutAfter) | None => {}
     }
@@ -168,11 +177,30 @@ async fn serve(mut client: TcpStream, port: u16, state: &Mutex<State>) -> Result
     Ok(())
 }
 
+/// What the API server answers to a watch from a version that it has forgotten: at once, or as an event.
+fn expired(event: bool) -> String {
+    let status = concat!(
+        r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
+        r#""message":"too old resource version","reason":"Expired","code":410}"#
+    );
+    let (line, body) = match event {
+        true => ("200 OK", format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n")),
+        false => ("410 Gone", status.into()),
+    };
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {line}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+}
+
 impl State {
     /// Notes a request. Returns what becomes of it, where somebody wants something of it.
-    fn note(&mut self, asked: &Asked) -> Option<Effect> {
+    fn note(&mut self, asked: &Asked, watch: bool) -> Option<Effect> {
         self.asked.push(asked.clone());
-        let meets = |fault: &Fault| fault.method == asked.method && asked.path.starts_with(&fault.path);
+        let meets = |fault: &Fault| {
+            let fits = watch || !matches!(fault.effect, Effect::Expired | Effect::ExpiredEvent);
+            fits && fault.method == asked.method && asked.path.starts_with(&fault.path)
+        };
         let place = self.armed.iter().position(meets)?;
         Some(self.armed.remove(place).effect)
     }
@@ -181,6 +209,7 @@ impl State {
 /// A whole request, as it is passed on.
 struct Request {
     asked: Asked,
+    watch: bool,
     bytes: Vec<u8>,
 }
 
@@ -204,12 +233,13 @@ async fn read(client: &mut TcpStream) -> Result<Option<Request>> {
     let mut rest = vec![0; missing];
     client.read_exact(&mut rest).await.map_err(|error| io::Error::new(error.kind(), "the body of a request"))?;
     let body = [&bytes[end..], &rest].concat();
-    Ok(Some(Request { asked: head.asked, bytes: [head.passed_on.as_bytes(), &body].concat() }))
+    Ok(Some(Request { asked: head.asked, watch: head.watch, bytes: [head.passed_on.as_bytes(), &body].concat() }))
 }
 
 /// The head of a request.
 struct Head {
     asked: Asked,
+    watch: bool,
     /// Of the body, in bytes.
     length: usize,
     passed_on: String,
@@ -221,7 +251,8 @@ impl Head {
         let first = lines.next().context("a request line")?;
         let mut words = first.split(' ');
         let (method, target) = words.next().zip(words.next()).context("a request line")?;
-        let path = target.split('?').next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let watch = query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"));
         let (mut length, mut passed_on) = (0, format!("{first}\r\n"));
         for line in lines {
             let (name, value) = line.split_once(':').context("a header")?;
@@ -236,7 +267,7 @@ impl Head {
             passed_on.push_str("\r\n");
         }
         passed_on.push_str("Connection: close\r\n\r\n");
-        Ok(Self { asked: Asked { method: method.into(), path: path.into() }, length, passed_on })
+        Ok(Self { asked: Asked { method: method.into(), path: path.into() }, watch, length, passed_on })
     }
 }
 
@@ -259,6 +290,7 @@ mod tests {
             "PATCH /apis/batch/v1/jobs/a?x=y HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\nConnection: close\r\n\r\n";
         assert_eq!(head.passed_on, passed_on);
         assert_eq!(Head::read("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().length, 0);
+        assert!(!head.watch && Head::read("GET /a?x=y&watch=true HTTP/1.1\r\n\r\n").unwrap().watch);
         assert!(Head::read("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
     }
 
@@ -267,10 +299,13 @@ mod tests {
         let asked = |method: &str, path: &str| Asked { method: method.into(), path: path.into() };
         let mut state = State::default();
         state.armed.push(Fault { method: "POST".into(), path: "/a".into(), effect: Effect::CutAfter });
-        assert_eq!(state.note(&asked("GET", "/a")), None);
-        assert_eq!(state.note(&asked("POST", "/b")), None);
-        assert_eq!(state.note(&asked("POST", "/a/b")), Some(Effect::CutAfter));
-        assert_eq!(state.note(&asked("POST", "/a/b")), None);
-        assert_eq!(state.asked.len(), 4);
+        assert_eq!(state.note(&asked("GET", "/a"), false), None);
+        assert_eq!(state.note(&asked("POST", "/b"), false), None);
+        assert_eq!(state.note(&asked("POST", "/a/b"), false), Some(Effect::CutAfter));
+        assert_eq!(state.note(&asked("POST", "/a/b"), false), None);
+        state.armed.push(Fault { method: "GET".into(), path: "/a".into(), effect: Effect::Expired });
+        assert_eq!(state.note(&asked("GET", "/a"), false), None);
+        assert_eq!(state.note(&asked("GET", "/a"), true), Some(Effect::Expired));
+        assert_eq!(state.asked.len(), 6);
     }
 }

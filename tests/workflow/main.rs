@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clock;
 mod job;
 mod outage;
 mod outcomes;
@@ -91,10 +92,16 @@ struct Desk {
 impl Desk {
     /// Starts the command as that identity.
     fn start_as(&self, who: &Identity, args: &[&str]) -> Result<Run> {
+        self.start_in(who, args, &[])
+    }
+
+    /// The same, with more of an environment.
+    fn start_in(&self, who: &Identity, args: &[&str], environment: &[(&str, &PathBuf)]) -> Result<Run> {
         let kubeconfig = who.kubeconfig.to_str().context("path")?;
         let place = ["request", "--kubeconfig", kubeconfig, "-n", &self.space.namespace];
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.args([&place, args].concat()).env_remove("KUBECONFIG").kill_on_drop(true);
+        command.envs(environment.iter().copied());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let lines = BufReader::new(child.stderr.take().context("stderr")?);
         Ok(Run { child, lines, said: String::new() })

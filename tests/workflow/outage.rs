@@ -75,6 +75,26 @@ async fn a_lost_answer_to_the_create_makes_no_second_request() -> Result<()> {
     Ok(())
 }
 
+/// Both ways in which the API server says so: in place of a watch, and in one.
+#[tokio::test]
+async fn a_watch_from_a_forgotten_version_is_no_trouble_and_is_begun_anew() -> Result<()> {
+    let lab = lab().await?;
+    let desk = lab.desk("expired").await?;
+    let path = "/apis/countersign.dev/v1alpha1/namespaces/expired/approvalrequests";
+    let proxy = FaultProxy::start(lab.cluster, &desk.workflow).await?;
+    for (step, effect) in [("a", Effect::Expired), ("b", Effect::ExpiredEvent)] {
+        proxy.inject(Fault { method: "GET".into(), path: path.into(), effect });
+        let asked = [&["--step-id", step, "--wait"], &crate::ASKED[..]].concat();
+        let run = desk.start_as(proxy.identity(), &asked)?;
+        let name = format!("run-8f9a-{step}");
+        desk.decide(&name, "Approve").await?;
+        let (_, said) = run.ends(0, &format!("{name}: Released")).await?;
+        assert!(proxy.take_armed().is_empty(), "no watch met the fault: {said}");
+        assert_eq!(times(&said, "trying again"), 0, "{said}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_request_that_was_replaced_while_nobody_watched_is_not_taken() -> Result<()> {
     let lab = lab().await?;

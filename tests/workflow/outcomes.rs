@@ -27,6 +27,13 @@ async fn each_end_has_its_exit_code() -> Result<()> {
     let (out, _) = run.ends(5, "ends/run-8f9a-deleted: ").await?;
     assert_eq!(out, "");
 
+    // Somebody who may withdraw what they asked for does.
+    let withdrawn = [&["--step-id", "withdrawn", "--wait", "-o", "json"], &ASKED[..]].concat();
+    let mut run = desk.start_as(&desk.space.triage, &withdrawn)?;
+    run.says("Pending").await?;
+    desk.space.patch(&desk.space.triage, "run-8f9a-withdrawn", json!({"spec": {"cancel": true}})).ok().await?;
+    assert_eq!(state(&run.ends(5, "ends/run-8f9a-withdrawn: Cancelled").await?.0)?, "Cancelled");
+
     let mut rules = by_sre();
     rules[0]["pendingTimeoutSeconds"] = json!(2);
     desk.space.policy(rules).await?;

@@ -24,6 +24,8 @@ pub enum Kind {
     Busy,
     /// The caller is not known, or may not.
     Refused,
+    /// The version to watch from is too old: no trouble, where the request is looked at anew.
+    Forgotten,
     /// It was judged, and the answer stands.
     Lasting,
 }
@@ -45,7 +47,8 @@ impl Failure {
                 401 => Kind::Refused,
                 403 if !status.message.contains("denied the request") => Kind::Refused,
                 500.. if status.message.contains("failed calling webhook") => Kind::OperatorAway,
-                408 | 410 | 429 | 500.. => Kind::Busy,
+                410 => Kind::Forgotten,
+                408 | 429 | 500.. => Kind::Busy,
                 _ => Kind::Lasting,
             },
             kube::Error::SerdeError(_) | kube::Error::BuildRequest(_) => Kind::Lasting,

@@ -39,7 +39,7 @@ pub async fn follow(desk: &Desk, progress: &RefCell<Progress>) -> Result<End, En
             let began = Instant::now();
             let cut = match desk.watch(&version).await {
                 Ok(events) => take(events, desk, progress, &mut version).await,
-                Err(failure) => Cut::Ended(Some(failure)),
+                Err(failure) => cut(failure),
             };
             match cut {
                 Cut::Over(end) => return Ok(end),
@@ -70,8 +70,8 @@ async fn take(
         let event = match timeout(dead.saturating_duration_since(Instant::now()), events.try_next()).await {
             Ok(Ok(Some(event))) => event,
             Ok(Ok(None)) => return Cut::Ended(None),
-            Ok(Err(error)) => return Cut::Ended(Some(desk.failure(error))),
-            Err(_) => return Cut::Ended(Some(silent())),
+            Ok(Err(error)) => return cut(desk.failure(error)),
+            Err(_) => return cut(silent()),
         };
         desk.answered();
         let step = match event {
@@ -84,13 +84,20 @@ async fn take(
                 version.clone_from(&mark.metadata.resource_version);
                 continue;
             }
-            WatchEvent::Error(status) if status.code == 410 => return Cut::Expired,
-            WatchEvent::Error(status) => return Cut::Ended(Some(desk.failure(kube::Error::Api(status)))),
+            WatchEvent::Error(status) => return cut(desk.failure(kube::Error::Api(status))),
         };
         match step.map(told) {
             Ok(Some(end)) | Err(end) => return Cut::Over(end),
             Ok(None) => {}
         }
+    }
+}
+
+/// How a failure ends a watch.
+fn cut(failure: Failure) -> Cut {
+    match failure.kind {
+        Kind::Forgotten => Cut::Expired,
+        _ => Cut::Ended(Some(failure)),
     }
 }
 

@@ -9,26 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use tokio::process::Command;
 
-/// A Python that has the package `cryptography`: the machine's, or one of our own beside the build.
+/// A Python that has what the verifiers import.
 pub async fn python() -> Result<PathBuf> {
-    let machine = PathBuf::from("python3");
-    let has = async |python: &Path| {
-        let asked = Command::new(python).args(["-c", "import cryptography"]).output().await;
-        asked.is_ok_and(|output| output.status.success())
-    };
-    if has(&machine).await {
-        return Ok(machine);
-    }
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
-    let own = home.join("bin/python3");
-    if !has(&own).await {
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&home).output().await;
-        let made = made.context("python3 is missing: install Python 3.9 or newer, with its venv module")?;
-        ensure!(made.status.success(), "python3 -m venv: {}", String::from_utf8_lossy(&made.stderr));
-        let installed = Command::new(&own).args(["-m", "pip", "install", "--quiet", "cryptography"]).output().await?;
-        ensure!(installed.status.success(), "pip install cryptography: {}", String::from_utf8_lossy(&installed.stderr));
-    }
-    Ok(own)
+    crate::support::python::python("cryptography", &["cryptography"]).await
 }
 
 pub async fn run(python: &Path, script: &str, args: &[&str]) -> Result<Output> {

@@ -36,7 +36,7 @@ async fn the_author_of_a_cron_job_does_not_approve_its_jobs_and_a_denied_one_goe
     admit(&space, &mallory).await?;
     let create = mallory.kubectl(["create", "-n", "cron-author", "-f", "-"]);
     create.stdin(cron_job("nightly", "* * * * *").to_string()).ok().await?;
-    let first = job_of(&space, "nightly", None).await?;
+    let first = space.scheduled("nightly", None).await?;
     let asked = space.request_for(&first).await?;
     assert_eq!(asked["spec"]["requester"]["username"], "system:serviceaccount:kube-system:cronjob-controller");
     assert_eq!(asked["spec"]["requestedBy"], "cronjob/nightly");
@@ -47,7 +47,7 @@ async fn the_author_of_a_cron_job_does_not_approve_its_jobs_and_a_denied_one_goe
     space.review(&bob, name, "Deny", &digest).ok().await?;
     space.state(name, "Denied").await?;
     // Its request outlives it and tells.
-    let second = job_of(&space, "nightly", Some(&first)).await?;
+    let second = space.scheduled("nightly", Some(&first)).await?;
     assert!(space.api("jobs").get_opt(&first).await?.is_none());
     assert_eq!(space.get("approvalrequests", name).await?["status"]["state"], "Denied");
     let approved = space.approve(&bob, &second).await?;
@@ -111,20 +111,4 @@ async fn five_jobs_of_a_cron_job_wait_at_most_and_a_forged_one_is_none_of_them()
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     Ok(())
-}
-
-/// The name of a Job of that CronJob, other than `but`, once there is one. A schedule takes a minute.
-async fn job_of(space: &Space, cron_job: &str, but: Option<&str>) -> Result<String> {
-    let began = std::time::Instant::now();
-    loop {
-        for job in space.api("jobs").list(&Default::default()).await? {
-            let owner = job.metadata.owner_references.iter().flatten().any(|o| o.name == cron_job);
-            let name = job.metadata.name.unwrap_or_default();
-            if owner && Some(name.as_str()) != but {
-                return Ok(name);
-            }
-        }
-        anyhow::ensure!(began.elapsed().as_secs() < 130, "the schedule made no Job");
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-    }
 }

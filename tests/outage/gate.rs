@@ -165,6 +165,24 @@ async fn the_examples_are_held_asked_for_and_started() -> Result<()> {
     let cron_job = space.get("cronjobs", "prune-carts").await?;
     let author = "/spec/jobTemplate/metadata/annotations/countersign.dev~1authored-by";
     assert_eq!(cron_job.pointer(author), Some(&json!("admin")));
+    // Its time has come.
+    let soon = [
+        "patch",
+        "cronjob",
+        "prune-carts",
+        "-n",
+        "batch",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"schedule":"* * * * *"}}"#,
+    ];
+    admin.kubectl(soon).ok().await?;
+    let nightly = space.scheduled("prune-carts", None).await?;
+    let asked = space.request_for(&nightly).await?;
+    assert_eq!(asked["spec"]["reason"], "remove carts that nobody touched for a year");
+    assert!(!space.started(&nightly).await?);
+    space.approve(&lab.user("alice", "sre")?, &nightly).await?;
+    space.wait("jobs", &nightly, |j| j["status"]["succeeded"] == 1).await?;
     admin.kubectl(["delete", "approvalpolicy", "gated"]).ok().await?;
     admin.kubectl(["delete", "namespace", "batch", "--wait=false"]).ok().await?;
     Ok(())

@@ -1,7 +1,7 @@
 //! Gated namespaces: nothing in them runs unapproved.
 
 use super::{Space, binding, conditions, job};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use countersign_testbed::{ControlPlane, Identity};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -44,6 +44,22 @@ impl Space {
                 output.stderr
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The name of a Job of that CronJob, other than `but`, once there is one. A schedule takes a minute.
+    pub async fn scheduled(&self, cron_job: &str, but: Option<&str>) -> Result<String> {
+        let began = Instant::now();
+        loop {
+            for job in self.api("jobs").list(&Default::default()).await? {
+                let owner = job.metadata.owner_references.iter().flatten().any(|o| o.name == cron_job);
+                let name = job.metadata.name.unwrap_or_default();
+                if owner && Some(name.as_str()) != but {
+                    return Ok(name);
+                }
+            }
+            ensure!(began.elapsed().as_secs() < 130, "the schedule made no Job");
+            tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 
 mod gated;
 pub mod many;
+pub mod python;
 
 /// The command under test.
 pub fn countersign() -> Countersign {

@@ -5,6 +5,7 @@
 mod support;
 
 mod clock;
+mod examples;
 mod job;
 mod outage;
 mod outcomes;

@@ -62,6 +62,23 @@ pub enum Command {
     Keys(keys::Args),
 }
 
+/// The whole of the `countersign` binary: reads the command line, runs it, and reports a failure in one line.
+pub fn main() -> ExitCode {
+    let args = <Args as clap::Parser>::parse();
+    // An error only says that a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(args)));
+    outcome.unwrap_or_else(|error| {
+        // Parts of an error may come from a file or a server, so nothing of it reaches the terminal unescaped.
+        eprintln!("countersign: {}", escape::visible(&format!("{error:#}")));
+        ExitCode::FAILURE
+    })
+}
+
 /// Runs one command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {

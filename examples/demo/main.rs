@@ -1,7 +1,7 @@
 //! `cargo demo`: an incident, an approval and the Job that follows, on a real control plane of its own.
 //!
-//! The example is two programs. Called as `… countersign …` it is the real `countersign` command, which is how it starts
-//! the operator; otherwise it plays the story.
+//! Called by the name of one of Countersign's commands, which links beside the control plane do, the example is that
+//! command: so the operator and whoever watches have them all without another build. By its own name it plays the story.
 #![forbid(unsafe_code)]
 
 /// Prints a line. Whoever has stopped reading misses the rest, which is no error.
@@ -13,6 +13,7 @@ macro_rules! say {
 }
 
 mod afterwards;
+mod hands_on;
 mod shell;
 mod stage;
 mod story;
@@ -21,7 +22,9 @@ mod timeline;
 use anyhow::Result;
 use clap::Parser;
 use countersign::cli;
-use std::ffi::OsString;
+use countersign::cli::review::{self, Verb};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
 const ABOUT: &str = "An incident, from the alert to the finished Job, on a real Kubernetes control plane.
@@ -40,40 +43,49 @@ struct Options {
     /// Leave everything running until Ctrl-C, and print commands to try as alice, bob, carol and mallory
     #[arg(long)]
     keep: bool,
+    /// Play no story, and open a shell on the control plane instead: see docs/tutorial.md. All of it ends with the shell
+    #[arg(long, conflicts_with = "keep")]
+    shell: bool,
 }
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(dispatch(words)));
-    outcome.unwrap_or_else(|error| {
-        eprintln!("\nThe demo did not go as it should: {error:#}");
-        ExitCode::FAILURE
-    })
+    let called = words.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
+    match called {
+        Some("countersign") => cli::main(),
+        Some("kubectl-approve") => review::main(Verb::Approve),
+        Some("kubectl-deny") => review::main(Verb::Deny),
+        _ => demo(words),
+    }
 }
 
-async fn dispatch(mut words: Vec<OsString>) -> Result<ExitCode> {
-    if words.get(1).is_some_and(|word| word == "countersign") {
-        // An error only says that a provider is installed already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        return cli::run(cli::Args::parse_from(words.split_off(1))).await;
-    }
+fn demo(mut words: Vec<OsString>) -> ExitCode {
     // The alias ends with dashes of its own, so those of `cargo demo -- --keep` arrive here.
     if words.get(1).is_some_and(|word| word == "--") {
         words.remove(1);
     }
     let options = Options::parse_from(words);
-    play(options.keep).await?;
-    Ok(ExitCode::SUCCESS)
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(play(&options)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nThe demo did not go as it should: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-async fn play(keep: bool) -> Result<()> {
+async fn play(options: &Options) -> Result<()> {
     let stage = stage::Stage::set().await?;
+    if options.shell {
+        return hands_on::open(&stage).await;
+    }
     story::play(&stage).await?;
-    if keep {
+    if options.keep {
         afterwards::invite(&stage).await?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use countersign_testbed::{ControlPlane, Identity};
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use tokio::process::Command;
@@ -12,24 +12,31 @@ use tokio::process::Command;
 /// The repository: printed paths are relative to it.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A shell in the repository, with this control plane's kubectl and this build's countersign on its path.
+/// The commands that this program is, by their names.
+const COMMANDS: [&str; 3] = ["countersign", "kubectl-approve", "kubectl-deny"];
+
+/// A shell in the repository, with this control plane's kubectl and this build's commands on its path.
 pub struct Shell {
     programs: PathBuf,
     cache: PathBuf,
 }
 
 impl Shell {
-    /// Puts both commands into a directory beside the control plane's state.
+    /// Puts the commands into a directory beside the control plane's state.
     pub fn new(cluster: &ControlPlane) -> Result<Self> {
         let programs = cluster.dir().join("bin");
         fs::create_dir_all(&programs).with_context(|| format!("creating {}", programs.display()))?;
         symlink(cluster.kubectl_path(), programs.join("kubectl")).context("linking kubectl")?;
         let demo = std::env::current_exe().context("finding this program")?;
-        let script = format!("#!/bin/sh\nexec {} countersign \"$@\"\n", quoted(&demo));
-        let countersign = programs.join("countersign");
-        fs::write(&countersign, script).context("writing the countersign command")?;
-        fs::set_permissions(&countersign, fs::Permissions::from_mode(0o755))?;
+        for command in COMMANDS {
+            symlink(&demo, programs.join(command)).with_context(|| format!("linking {command}"))?;
+        }
         Ok(Self { programs, cache: cluster.dir().join("kubectl-cache") })
+    }
+
+    /// Where a command of that name is.
+    pub fn command(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
     }
 
     /// Prints a command and its output, and expects it to succeed.
@@ -67,15 +74,22 @@ impl Shell {
         format!("export PATH={}:\"$PATH\" KUBECACHEDIR={} KUBERC=off", quoted(&self.programs), quoted(&self.cache))
     }
 
-    async fn run(&self, who: &Identity, line: &str) -> Result<Output> {
-        Command::new("sh")
-            .args(["-c", line])
-            .current_dir(ROOT)
+    /// A program that finds the commands, and acts with a kubeconfig.
+    pub fn program(&self, name: &str, kubeconfig: &Path) -> Command {
+        let mut command = Command::new(name);
+        command
             .env("PATH", self.path())
-            .env("KUBECONFIG", &who.kubeconfig)
+            .env("KUBECONFIG", kubeconfig)
             .env("KUBECACHEDIR", &self.cache)
             // The preferences of whoever watches must not change the commands.
-            .env("KUBERC", "off")
+            .env("KUBERC", "off");
+        command
+    }
+
+    async fn run(&self, who: &Identity, line: &str) -> Result<Output> {
+        self.program("sh", &who.kubeconfig)
+            .args(["-c", line])
+            .current_dir(ROOT)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()

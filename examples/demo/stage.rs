@@ -32,10 +32,11 @@ impl Stage {
         say!("1. A control plane with Countersign");
         let cluster = ControlPlane::start(Options::default()).await.context("starting a control plane")?;
         let shell = Shell::new(&cluster)?;
-        let program = std::env::current_exe().context("finding this program")?;
-        let countersign = Countersign::new(program, &["countersign"]);
+        let countersign = Countersign::new(shell.command("countersign"), &[]);
         countersign.install(&cluster).await.context("installing Countersign")?;
-        let operator = countersign.start(&cluster).await.context("starting the operator")?;
+        // What was refused is in the audit trail soon enough to be looked at.
+        let flags = ["--refusals-every=1"];
+        let operator = countersign.start_with_admission(&cluster, &flags).await.context("starting the operator")?;
         say!("   CRDs, roles and admission policies are applied, the operator runs beside the API server.");
 
         let admin = cluster.admin();

@@ -58,9 +58,13 @@ fn line(entry: &RecordEntry) -> String {
         Transition::Denied | Transition::Expired | Transition::Cancelled => {
             format!("{}: {message}", entry.transition.as_str().to_lowercase())
         }
-        Transition::Refused => format!("refused {} times: {by}: {message}", entry.count.unwrap_or(1)),
+        Transition::Refused => format!("refused {}: {by}: {message}", times(entry.count.unwrap_or(1))),
         Transition::Anchored | Transition::KeyAdded | Transition::KeyRetired | Transition::Pruned => message,
     }
+}
+
+fn times(count: i64) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
 }
 
 fn names(entry: &RecordEntry) -> String {
@@ -139,6 +143,8 @@ mod tests {
             ),
             (10, entry(json!({"transition": "Approved", "message": "approved by alice"}))),
             (11, entry(json!({"transition": "Released", "message": "approved by alice"}))),
+            (12, entry(json!({"transition": "Refused", "by": [{"username": "mallory"}], "message": "not hers"}))),
+            (13, entry(json!({"transition": "Refused", "count": 2, "by": [{"username": "bob"}], "message": "late"}))),
         ]);
         assert_eq!(
             told,
@@ -148,6 +154,8 @@ mod tests {
        9  2026-11-20 17:00:00Z  \\u{430}lice approved digest sha256:0123456789ab: \"seen⏎the diff\"
       10  2026-11-20 17:00:00Z  approved by alice
       11  2026-11-20 17:00:00Z  started Job remediate-8f9a: approved by alice
+      12  2026-11-20 17:00:00Z  refused once: mallory: not hers
+      13  2026-11-20 17:00:00Z  refused 2 times: bob: late
 "
         );
     }

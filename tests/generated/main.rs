@@ -1,8 +1,13 @@
 //! What is generated, or written down twice, agrees: the CRDs with the types, the examples with the code that reads
 //! them, the documents with what they point at.
 //!
-//! `COUNTERSIGN_UPDATE=1 cargo test --test generated` writes the CRDs anew.
+//! `COUNTERSIGN_UPDATE=1 cargo test --test generated` writes the CRDs and docs/reference anew.
 
+mod book;
+mod commands;
+mod reference;
+
+use crate::book::pages;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use countersign::api::policy::Decision;
@@ -47,25 +52,34 @@ fn documents(path: &Path) -> Result<Vec<Value>> {
         .with_context(|| path.display().to_string())
 }
 
+/// Fails unless these files are what is stored in a directory, and all of it. Asked to, it first writes them.
+fn stored(directory: &str, ending: &str, generated: &[(String, String)]) -> Result<()> {
+    if std::env::var_os(UPDATE).is_some_and(|value| value == "1") {
+        fs::create_dir_all(root().join(directory))?;
+        generated.iter().try_for_each(|(path, text)| fs::write(root().join(path), text))?;
+    }
+    for (path, text) in generated {
+        let stored = read(path).unwrap_or_default();
+        ensure!(&stored == text, "{path} is not what the code says; run {UPDATE}=1 cargo test --test generated");
+    }
+    let expected: BTreeSet<_> = generated.iter().map(|(path, _)| root().join(path)).collect();
+    let found: BTreeSet<_> = files(directory, ending)?.into_iter().collect();
+    assert_eq!(found, expected, "a file under {directory}/ belongs to nothing");
+    Ok(())
+}
+
 #[test]
 fn the_crds_are_those_of_the_types() -> Result<()> {
-    let directory = root().join("crds");
-    let update = std::env::var_os(UPDATE).is_some_and(|value| value == "1");
-    if update {
-        fs::create_dir_all(&directory)?;
-    }
-    let generated = crd::files()?;
-    for (name, text) in &generated {
-        if update {
-            fs::write(directory.join(name), text)?;
-        }
-        let stored = read(&format!("crds/{name}")).unwrap_or_default();
-        ensure!(&stored == text, "crds/{name} is not what the types say; run {UPDATE}=1 cargo test --test generated");
-    }
-    let expected: BTreeSet<_> = generated.iter().map(|(name, _)| directory.join(name)).collect();
-    let found: BTreeSet<_> = files("crds", "yaml")?.into_iter().collect();
-    assert_eq!(found, expected, "a file under crds/ belongs to no type");
-    Ok(())
+    let files = crd::files()?.into_iter().map(|(name, text)| (format!("crds/{name}"), text));
+    stored("crds", "yaml", &files.collect::<Vec<_>>())
+}
+
+#[test]
+fn the_reference_is_that_of_the_types_and_the_command_line() -> Result<()> {
+    let crds = crd::all().into_iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+    let mut pages = reference::pages(&crds)?;
+    pages.push((commands::PAGE.into(), commands::page()?));
+    stored("docs/reference", "md", &pages)
 }
 
 #[test]
@@ -250,40 +264,6 @@ fn every_flag_and_exit_code_of_the_reviewers_commands_is_in_the_docs() -> Result
     Ok(())
 }
 
-/// The README and everything under docs/.
-fn pages() -> Result<Vec<PathBuf>> {
-    let mut pages = files("docs", "md")?;
-    pages.push(root().join("README.md"));
-    Ok(pages)
-}
-
-#[test]
-fn every_link_between_documents_leads_somewhere() -> Result<()> {
-    for page in pages()? {
-        let text = fs::read_to_string(&page)?;
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
-        for link in links.filter(|link| !link.starts_with("https://")) {
-            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let there = match file {
-                "" => page.clone(),
-                file => page.parent().context("a page is in a directory")?.join(file),
-            };
-            ensure!(there.exists(), "{}: nothing at {link}", page.display());
-            let headings = if anchor.is_empty() { String::new() } else { fs::read_to_string(&there)? };
-            let named = |line: &str| line.starts_with('#') && slug(line) == anchor;
-            ensure!(anchor.is_empty() || headings.lines().any(named), "{}: no heading for {link}", page.display());
-        }
-    }
-    Ok(())
-}
-
-/// A heading as the anchor that it gets.
-fn slug(heading: &str) -> String {
-    let text = heading.trim_start_matches('#').trim().to_lowercase();
-    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-}
-
 #[test]
 fn every_test_that_a_document_names_is_there() -> Result<()> {
     let is_name = |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
@@ -373,9 +353,8 @@ fn a_policy_that_allows_everybody_is_found_out() -> Result<()> {
 
 #[test]
 fn every_policy_in_the_docs_compiles() -> Result<()> {
-    let pages = files("docs", "md")?.into_iter().chain([root().join("README.md")]);
     let mut found = 0;
-    for path in pages {
+    for path in pages()? {
         let page = fs::read_to_string(&path)?;
         for block in policies_in(&page) {
             let policy: Value = serde_yaml::from_str(block).with_context(|| path.display().to_string())?;

@@ -19,7 +19,7 @@ mod send;
 mod settle;
 mod terminal;
 
-pub use args::{Args, Form, command};
+pub use args::{Args, Form, command, parse};
 pub use connection::{Connection, duration};
 
 use crate::api::ReviewDecision;

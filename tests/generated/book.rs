@@ -1,9 +1,12 @@
-//! The documentation: its pages, and where their links lead.
+//! The documentation as a book: what is in it, and where its links lead.
 
-use crate::{files, root};
+use crate::{files, read, root};
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+
+const SUMMARY: &str = "docs/SUMMARY.md";
 
 /// The README and everything under docs/.
 pub fn pages() -> Result<Vec<PathBuf>> {
@@ -33,6 +36,18 @@ pub fn slug(heading: &str) -> String {
 }
 
 #[test]
+fn every_page_is_in_the_book_once() -> Result<()> {
+    let summary = read(SUMMARY)?;
+    let chapters: Vec<_> = links(&summary).iter().map(|link| root().join("docs").join(link)).collect();
+    let listed: BTreeSet<_> = chapters.iter().cloned().collect();
+    ensure!(chapters.len() == listed.len(), "{SUMMARY} has a page twice");
+    let elsewhere = [root().join("README.md"), root().join(SUMMARY)];
+    let there: BTreeSet<_> = pages()?.into_iter().filter(|page| !elsewhere.contains(page)).collect();
+    assert_eq!(listed, there, "{SUMMARY} has other pages than docs/");
+    Ok(())
+}
+
+#[test]
 fn every_link_between_documents_leads_somewhere() -> Result<()> {
     for page in pages()? {
         let text = fs::read_to_string(&page)?;
@@ -46,6 +61,22 @@ fn every_link_between_documents_leads_somewhere() -> Result<()> {
             let headings = if anchor.is_empty() { String::new() } else { fs::read_to_string(&there)? };
             let named = |line: &str| line.starts_with('#') && slug(line) == anchor;
             ensure!(anchor.is_empty() || headings.lines().any(named), "{}: no heading for {link}", page.display());
+        }
+    }
+    Ok(())
+}
+
+/// A page of the book leads to pages of the book, and beyond them to files that `.ci/run` puts beside it.
+#[test]
+fn what_the_book_links_to_outside_of_it_goes_with_it() -> Result<()> {
+    let run = read(".ci/run")?;
+    let beside = run.lines().find_map(|line| line.trim().strip_prefix("beside=(")?.strip_suffix(')'));
+    let beside: Vec<_> = beside.context(".ci/run says what goes beside the book")?.split(' ').collect();
+    for page in files("docs", "md")? {
+        let text = fs::read_to_string(&page)?;
+        for link in links(&text).iter().filter(|link| link.starts_with("../")) {
+            let first = link.split('/').nth(1).unwrap_or_default();
+            ensure!(beside.contains(&first), "{}: the book comes without {link}", page.display());
         }
     }
     Ok(())

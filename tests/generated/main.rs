@@ -198,6 +198,15 @@ fn the_readme_shows_the_request_as_it_is() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_readme_makes_the_operators_kubeconfig_as_the_docs_do() -> Result<()> {
+    let page = read("docs/operating.md")?;
+    let (_, block) = page.split_once("kubeconfig must carry it:\n\n```sh\n").context("the commands")?;
+    let (block, _) = block.split_once("\n```").context("their end")?;
+    ensure!(read("README.md")?.contains(block), "README.md makes the operator's kubeconfig otherwise");
+    Ok(())
+}
+
 /// What Krew demands of a manifest, and that it is about commands that are there.
 #[test]
 fn the_krew_manifests_have_the_shape_that_krew_takes() -> Result<()> {

@@ -6,7 +6,7 @@
 mod page;
 mod work;
 
-pub use page::{Look, Row, lay_out, short_digest};
+pub use page::{Line, Look, Row, lay_out, lines, short_digest, wrap};
 
 use crate::cli::escape::{visible, visible_identifier};
 use crate::lifecycle::COMMENT;

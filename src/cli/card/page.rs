@@ -27,6 +27,11 @@ impl Row {
     pub fn new(label: &'static str, text: &str) -> Self {
         Self { label, text: text.into(), unbroken: false, alarm: false }
     }
+
+    /// A row that warns.
+    pub fn alarm(label: &'static str, text: &str) -> Self {
+        Self { alarm: true, ..Self::new(label, text) }
+    }
 }
 
 /// How to show a card.
@@ -84,27 +89,52 @@ impl Page {
 
     /// A row that warns.
     pub fn alarm(&mut self, label: &'static str, text: &str) {
-        self.rows.push(Row { alarm: true, ..Row::new(label, text) });
+        self.rows.push(Row::alarm(label, text));
     }
 }
 
-/// The rows as text: a label once, what it says beside it.
-pub fn lay_out(rows: &[Row], look: Look) -> String {
-    let width = look.columns.clamp(NARROWEST, WIDTH) - LABEL;
-    let (mut text, mut last) = (String::new(), "");
+/// A line of a card: the label where a row begins, and beside it what fits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Line {
+    /// The label, or nothing where the row above goes on.
+    pub label: &'static str,
+    /// The text, escaped.
+    pub text: String,
+    /// Whether it warns.
+    pub alarm: bool,
+}
+
+impl Line {
+    /// Where the text begins, so that nothing but labels stands at the left edge.
+    pub fn space(&self) -> usize {
+        LABEL - self.label.len()
+    }
+}
+
+/// The rows as lines: a label once, what it says beside it.
+pub fn lines(rows: &[Row], columns: usize) -> Vec<Line> {
+    let width = columns.clamp(NARROWEST, WIDTH) - LABEL;
+    let (mut lines, mut last) = (vec![], "");
     for row in rows {
         let mut label = if row.label == last { "" } else { row.label };
         last = row.label;
-        let lines = if row.unbroken { vec![row.text.clone()] } else { wrap(&row.text, width) };
-        for line in lines {
-            let line = if row.alarm { look.warning(&line) } else { line };
-            let line = format!("{}{:space$}{line}", look.bold(label), "", space = LABEL - label.len());
-            text.push_str(line.trim_end());
-            text.push('\n');
+        let texts = if row.unbroken { vec![row.text.clone()] } else { wrap(&row.text, width) };
+        for text in texts {
+            lines.push(Line { label, text, alarm: row.alarm });
             label = "";
         }
     }
-    text
+    lines
+}
+
+/// The rows as text.
+pub fn lay_out(rows: &[Row], look: Look) -> String {
+    let line = |line: &Line| {
+        let text = if line.alarm { look.warning(&line.text) } else { line.text.clone() };
+        let text = format!("{}{:space$}{text}", look.bold(line.label), "", space = line.space());
+        format!("{}\n", text.trim_end())
+    };
+    lines(rows, look.columns).iter().map(line).collect()
 }
 
 /// Columns that a character takes, or more: a line that is longer than it seems would go on at the left edge, where labels
@@ -114,7 +144,7 @@ fn columns(c: char) -> usize {
 }
 
 /// Breaks at spaces, and inside a word only where it is longer than a line.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let (mut lines, mut used) = (vec![String::new()], 0);
     for word in text.split(' ') {
         let length: usize = word.chars().map(columns).sum();

@@ -1,10 +1,10 @@
 //! `--all`: decides what was listed, each by the digest that was listed, after one question.
 
 use crate::cli::explain::read_request;
-use crate::cli::review::decide::{can_ask, comment_missing, lacks_comment, undecided};
+use crate::cli::review::decide::{can_ask, undecided};
 use crate::cli::review::inbox::{Columns, Waiting, columns, nothing, read, table};
 use crate::cli::review::refusal::Refused;
-use crate::cli::review::send::{Sent, not_decided, not_up, send};
+use crate::cli::review::send::{Sent, comment_missing, lacks_comment, not_decided, not_up, send};
 use crate::cli::review::settle::settle;
 use crate::cli::review::terminal::confirmed;
 use crate::cli::review::{Exit, Session, tell};
@@ -47,10 +47,11 @@ async fn decide(session: &Session, one: &Waiting) -> Result<Sent, Exit> {
     if let Some(why) = not_up(&one.stored, &one.request) {
         return Err(refused(&Refused::final_word(why)));
     }
-    if lacks_comment(session, &one.request) {
+    let comment = session.args.comment.as_deref();
+    if lacks_comment(session.verb, &one.request, comment) {
         return Err(refused(&comment_missing()));
     }
-    let not_sent = match send(session, &one.request, session.args.comment.as_deref()).await {
+    let not_sent = match send(session, session.verb, &one.request, comment).await {
         Ok(sent) => return Ok(sent),
         Err(not_sent) => not_sent,
     };

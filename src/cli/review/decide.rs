@@ -1,13 +1,12 @@
 //! Deciding on requests by name: the card, the question, the review.
 
-use crate::api::ReviewDecision;
 use crate::cli::card::{Row, lay_out, rows, short_digest};
 use crate::cli::escape::{visible, visible_identifier};
 use crate::cli::explain::read_request;
 use crate::cli::review::changes::{Seen, changes, last_released, since};
 use crate::cli::review::cluster::{Page, RELEASED};
 use crate::cli::review::refusal::Refused;
-use crate::cli::review::send::{NotSent, Sent, not_decided, not_up, send};
+use crate::cli::review::send::{NotSent, Sent, comment_missing, lacks_comment, not_decided, not_up, send};
 use crate::cli::review::settle::settle;
 use crate::cli::review::terminal::{ask, attended, confirmed, look};
 use crate::cli::review::{Exit, Phase, Session, tell};
@@ -71,7 +70,7 @@ async fn one(session: &Session, name: &str) -> Result<Sent, Stop> {
         if !session.args.yes {
             confirm(session, &found, again).await?;
         }
-        let refused = match send(session, &found.request, comment.as_deref()).await {
+        let refused = match send(session, session.verb, &found.request, comment.as_deref()).await {
             Ok(sent) => return Ok(sent),
             Err(refused) => refused,
         };
@@ -97,15 +96,20 @@ async fn find(session: &Session, name: &str) -> Result<Found, Stop> {
 async fn show(session: &Session, found: &Found) {
     let mut card = rows(&found.seen.request, found.seen.target.as_ref(), Some(Timestamp::now()));
     if !session.args.yes {
-        card.extend(before(session, found).await.into_iter().map(|text| Row::new("Before", &text)));
+        card.extend(
+            before(session, &found.request, &found.seen.request)
+                .await
+                .into_iter()
+                .map(|text| Row::new("Before", &text)),
+        );
     }
     tell(&lay_out(&card, look()));
 }
 
 /// What is another than in the last release of the same workflow and step.
-async fn before(session: &Session, found: &Found) -> Vec<String> {
+pub async fn before(session: &Session, request: &RequestFacts, stored: &Value) -> Vec<String> {
     let released = Page { which: Some(RELEASED), ..Page::default() };
-    let Ok(list) = session.cluster.page(Some(&found.request.namespace), &released).await else {
+    let Ok(list) = session.cluster.page(Some(&request.namespace), &released).await else {
         return vec!["whether this was released before cannot be read".into()];
     };
     let more = list.metadata.continue_.is_some_and(|token| !token.is_empty());
@@ -115,12 +119,12 @@ async fn before(session: &Session, found: &Found) -> Vec<String> {
         .filter_map(|object| Some((read_request(&object).ok()?, serde_json::to_value(object).ok()?)))
         .collect();
     let others = others.iter().map(|(facts, stored)| (facts, stored));
-    let Some((time, earlier)) = last_released(&found.request, others) else {
+    let Some((time, earlier)) = last_released(request, others) else {
         let place = if more { "among the first released requests here" } else { "that is still there" };
         return vec![format!("no release of this workflow and step for this requester {place}")];
     };
     let name = earlier.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-    let mut lines = since(earlier, &found.seen.request);
+    let mut lines = since(earlier, stored);
     let told = if lines.is_empty() { "the same was asked, under the same rules" } else { "since then:" };
     lines.insert(0, format!("{} was released at {time}; {told}", visible_identifier(name)));
     lines
@@ -146,7 +150,7 @@ fn decidable(session: &Session, found: &Found) -> Result<(), Stop> {
 /// The reviewer's words; asked for where an approval takes some.
 async fn comment(session: &Session, found: &Found) -> Result<Option<String>, Stop> {
     let given = session.args.comment.clone();
-    if !lacks_comment(session, &found.request) {
+    if !lacks_comment(session.verb, &found.request, given.as_deref()) {
         return Ok(given);
     }
     let (namespace, name) = (&found.request.namespace, &found.request.name);
@@ -160,17 +164,6 @@ async fn comment(session: &Session, found: &Found) -> Result<Option<String>, Sto
         }
         Some(text) => Ok(Some(text.trim().into())),
     }
-}
-
-/// Whether the approval takes a comment, and there is none.
-pub fn lacks_comment(session: &Session, request: &RequestFacts) -> bool {
-    let blank = session.args.comment.as_deref().is_none_or(|comment| comment.trim().is_empty());
-    session.verb.decision() == ReviewDecision::Approve && request.status.require_comment && blank
-}
-
-/// What to do about that.
-pub fn comment_missing() -> Refused {
-    Refused::final_word("this approval takes a comment: say with --comment what you checked")
 }
 
 async fn confirm(session: &Session, found: &Found, again: bool) -> Result<(), Stop> {

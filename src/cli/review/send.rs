@@ -1,10 +1,11 @@
 //! Giving one review, with all of the digest that was shown.
 
+use crate::api::ReviewDecision;
 use crate::cli::explain::read_request;
 use crate::cli::review::cluster::Review;
 use crate::cli::review::outcome::Given;
 use crate::cli::review::refusal::Refused;
-use crate::cli::review::{Exit, Phase, Session};
+use crate::cli::review::{Exit, Phase, Session, Verb};
 use crate::lifecycle::RequestFacts;
 use serde_json::Value;
 
@@ -26,10 +27,10 @@ pub struct NotSent {
 }
 
 /// Gives the review.
-pub async fn send(session: &Session, shown: &RequestFacts, comment: Option<&str>) -> Result<Sent, NotSent> {
+pub async fn send(session: &Session, verb: Verb, shown: &RequestFacts, comment: Option<&str>) -> Result<Sent, NotSent> {
     let (namespace, name) = (&shown.namespace, &shown.name);
     let digest = shown.status.digest.as_deref().unwrap_or_default();
-    let decision = session.verb.decision();
+    let decision = verb.decision();
     let before = session.phase.replace(Phase::Sending);
     let answer = session.cluster.review(namespace, name, &Review { decision, digest, comment }).await;
     match answer {
@@ -77,8 +78,24 @@ pub fn not_up(stored: &Value, request: &RequestFacts) -> Option<String> {
     })
 }
 
+/// Whether the approval takes a comment, and there is none.
+pub fn lacks_comment(verb: Verb, request: &RequestFacts, comment: Option<&str>) -> bool {
+    let blank = comment.is_none_or(|comment| comment.trim().is_empty());
+    verb.decision() == ReviewDecision::Approve && request.status.require_comment && blank
+}
+
+/// What to do about that.
+pub fn comment_missing() -> Refused {
+    Refused::final_word("this approval takes a comment: say with --comment what you checked")
+}
+
 /// Says in one line that nothing was decided, and why; the text is safe to show.
 pub fn not_decided(session: &Session, namespace: &str, name: &str, refused: &Refused) -> Exit {
-    eprintln!("{namespace}/{name}: not {}: {}", session.verb.done(), refused.text);
+    eprintln!("{}", refusal(session.verb, namespace, name, refused));
     if refused.unanswered { Exit::Failed } else { Exit::Refused }
+}
+
+/// That nothing was decided, and why, in one line; the text is safe to show.
+pub fn refusal(verb: Verb, namespace: &str, name: &str, refused: &Refused) -> String {
+    format!("{namespace}/{name}: not {}: {}", verb.done(), refused.text)
 }

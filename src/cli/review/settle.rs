@@ -5,7 +5,7 @@ use crate::cli::escape::{visible, visible_identifier};
 use crate::cli::explain::read_request;
 use crate::cli::review::outcome::{Fate, Heard, outcome, unknown};
 use crate::cli::review::send::Sent;
-use crate::cli::review::{Exit, Session, tell};
+use crate::cli::review::{Exit, Session, Verb, tell};
 use crate::lifecycle::RequestFacts;
 use futures::TryStreamExt;
 use kube::api::WatchEvent;
@@ -17,23 +17,10 @@ use tokio::time::{Instant, timeout_at};
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Waits until it is known what came of every review, or until the time is up, and says so.
-pub async fn settle(session: &Session, mut sent: Vec<Sent>) -> Exit {
-    if sent.is_empty() {
-        return Exit::Done;
-    }
-    let mut gone = vec![];
-    if !all_known(&sent, &gone) && !session.args.wait.is_zero() {
-        let end = Instant::now() + session.args.wait;
-        // An answer in time, or none: what is known by then is told.
-        let _ = timeout_at(end, follow(session, &mut sent, &mut gone)).await;
-    }
+pub async fn settle(session: &Session, sent: Vec<Sent>) -> Exit {
     let mut exit = Exit::Done;
-    for one in &sent {
-        let heard = match gone.contains(&one.request.uid) {
-            true => Heard { fate: Fate::OtherEnd, text: "and then deleted".into() },
-            false => outcome(&one.request, &one.given).unwrap_or_else(|| unknown(&one.request, session.args.wait)),
-        };
-        say(session, one, &heard);
+    for (one, heard) in settled(session, sent).await {
+        tell(&format!("{}\n", told(session.verb, &one, &heard)));
         exit = exit.then(match heard.fate {
             Fate::Counts | Fate::Unknown => Exit::Done,
             Fate::Void => Exit::Changed,
@@ -43,10 +30,30 @@ pub async fn settle(session: &Session, mut sent: Vec<Sent>) -> Exit {
     exit
 }
 
-fn say(session: &Session, one: &Sent, heard: &Heard) {
+/// Waits until it is known what came of every review, or until the time is up.
+pub async fn settled(session: &Session, mut sent: Vec<Sent>) -> Vec<(Sent, Heard)> {
+    let mut gone = vec![];
+    if !all_known(&sent, &gone) && !session.args.wait.is_zero() {
+        let end = Instant::now() + session.args.wait;
+        // An answer in time, or none: what is known by then is told.
+        let _ = timeout_at(end, follow(session, &mut sent, &mut gone)).await;
+    }
+    let heard = |one: &Sent| match gone.contains(&one.request.uid) {
+        true => Heard { fate: Fate::OtherEnd, text: "and then deleted".into() },
+        false => outcome(&one.request, &one.given).unwrap_or_else(|| unknown(&one.request, session.args.wait)),
+    };
+    let told = |one: Sent| {
+        let heard = heard(&one);
+        (one, heard)
+    };
+    sent.into_iter().map(told).collect()
+}
+
+/// What came of a review, in one line that is safe to show.
+pub fn told(verb: Verb, one: &Sent, heard: &Heard) -> String {
     let place = visible_identifier(&format!("{}/{}", one.request.namespace, one.request.name));
-    let (done, digest) = (session.verb.done(), short_digest(&one.given.digest));
-    tell(&format!("{place}: {done} {digest}: {}\n", visible(&heard.text)));
+    let (done, digest) = (verb.done(), short_digest(&one.given.digest));
+    format!("{place}: {done} {digest}: {}", visible(&heard.text))
 }
 
 /// Takes in what happens to the requests until all is known. A watch that ends is begun anew, after a look at each.

@@ -14,6 +14,9 @@ mod races;
 mod refusals;
 mod requests;
 mod terminal;
+mod tui;
+mod tui_hostile;
+mod tui_outage;
 
 use crate::support::Space;
 use anyhow::{Context, Result};

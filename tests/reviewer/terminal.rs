@@ -4,6 +4,8 @@ use crate::support::Space;
 use anyhow::{Context, Result, ensure};
 use countersign_testbed::Identity;
 use pty_process::blocking::{Command, Pty, open};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{LocalModes, tcgetattr};
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
 use std::process::Child;
@@ -11,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Lines of the screen: nothing scrolls away.
+/// Lines of the usual screen: nothing scrolls away.
 const LINES: u16 = 200;
 
 /// Columns of the screen.
@@ -41,6 +43,8 @@ pub struct End {
     pub rows: Vec<String>,
     /// Every byte that went to the terminal.
     pub bytes: Vec<u8>,
+    /// Whether the terminal is as it was before: its usual screen, a cursor, lines that are edited and keys that interrupt.
+    pub restored: bool,
 }
 
 /// A command to start on a terminal.
@@ -49,6 +53,7 @@ pub struct Start<'a> {
     args: Vec<String>,
     env: Vec<(&'a str, &'a str)>,
     typed: &'a str,
+    lines: u16,
     columns: u16,
 }
 
@@ -56,7 +61,7 @@ pub struct Start<'a> {
 pub fn start<'a>(verb: &'a str, who: &Identity, space: &Space, args: &[&str]) -> Start<'a> {
     let mut args: Vec<String> = args.iter().copied().map(String::from).collect();
     args.extend(["--kubeconfig".into(), who.kubeconfig.display().to_string(), "-n".into(), space.namespace.clone()]);
-    Start { verb, args, env: vec![("TERM", "xterm-256color")], typed: "", columns: COLUMNS }
+    Start { verb, args, env: vec![("TERM", "xterm-256color")], typed: "", lines: LINES, columns: COLUMNS }
 }
 
 impl<'a> Start<'a> {
@@ -78,6 +83,12 @@ impl<'a> Start<'a> {
         self
     }
 
+    /// On a terminal of a usual height.
+    pub fn lines(mut self, lines: u16) -> Self {
+        self.lines = lines;
+        self
+    }
+
     /// Starts it.
     pub fn run(self) -> Result<Terminal> {
         let program = match self.verb {
@@ -85,13 +96,12 @@ impl<'a> Start<'a> {
             _ => env!("CARGO_BIN_EXE_kubectl-deny"),
         };
         let (pty, pts) = open()?;
-        pty.resize(pty_process::Size::new(LINES, self.columns))?;
+        pty.resize(pty_process::Size::new(self.lines, self.columns))?;
         let pty = Arc::new(pty);
         (&*pty).write_all(self.typed.as_bytes())?;
         let command = Command::new(program).args(&self.args).env_remove("KUBECONFIG").env_remove("NO_COLOR");
         let child = command.envs(self.env).spawn(pts)?;
-        let size = |n: u16| NonZeroU16::new(n).context("a size");
-        let parser = vt100::Parser::new(size(LINES)?, size(self.columns)?, 0);
+        let parser = vt100::Parser::new(size(self.lines)?, size(self.columns)?, 0);
         let screen = Arc::new(Mutex::new(Screen { parser, bytes: vec![] }));
         let (from, to) = (Arc::clone(&pty), Arc::clone(&screen));
         let reader = std::thread::spawn(move || {
@@ -105,6 +115,10 @@ impl<'a> Start<'a> {
         });
         Ok(Terminal { pty, screen, reader, child })
     }
+}
+
+fn size(n: u16) -> Result<NonZeroU16> {
+    NonZeroU16::new(n).context("a size")
 }
 
 impl Drop for Terminal {
@@ -139,6 +153,32 @@ impl Terminal {
         anyhow::bail!("{text:?} did not come up:\n{}", self.screen())
     }
 
+    /// Waits until that no longer stands on the screen.
+    pub async fn shows_no_more(&self, text: &str) -> Result<String> {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(30) {
+            let screen = self.screen();
+            if !screen.contains(text) {
+                return Ok(screen);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("{text:?} did not go:\n{}", self.screen())
+    }
+
+    /// Makes the window another size, as somebody who drags its corner.
+    pub fn resize(&self, lines: u16, columns: u16) -> Result<()> {
+        let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        screen.parser.set_size(size(lines)?, size(columns)?);
+        Ok(self.pty.resize(pty_process::Size::new(lines, columns))?)
+    }
+
+    /// Sends the command a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("a process")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
     /// Types something.
     pub fn types(&self, text: &str) -> Result<()> {
         Ok((&*self.pty).write_all(text.as_bytes())?)
@@ -162,7 +202,12 @@ impl Terminal {
         let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = screen.parser.screen();
         let rows = shown.rows(0, shown.size().1.get()).collect();
-        Ok(End { code: status.code(), screen: shown.contents(), rows, bytes: screen.bytes.clone() })
+        let modes = tcgetattr(&*self.pty)?.local_modes;
+        let restored = !shown.alternate_screen()
+            && !shown.hide_cursor()
+            && !shown.bracketed_paste()
+            && modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
+        Ok(End { code: status.code(), screen: shown.contents(), rows, bytes: screen.bytes.clone(), restored })
     }
 
     /// Waits until the command ends with that code, having said that.

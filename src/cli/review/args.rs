@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 /// Longest comment that the API stores, in characters.
-const LONGEST_COMMENT: usize = 1024;
+pub const LONGEST_COMMENT: usize = 1024;
 /// The fewest digits of a digest that pin it.
 const FEWEST_DIGITS: usize = 12;
 
@@ -47,6 +47,9 @@ pub struct Args {
     /// Go on listing what comes to wait for you, and what no longer does
     #[arg(short, long, conflicts_with_all = ["names", "all"])]
     pub watch: bool,
+    /// Show the list on a screen, up to date, and decide there: read a card, one key to approve or deny, `y`, a comment
+    #[arg(long, conflicts_with_all = ["names", "all", "watch", "output", "yes", "comment", "digest"])]
+    pub tui: bool,
     /// How to print the list
     #[arg(short, long, value_name = "FORM", value_enum, conflicts_with_all = ["names", "all"])]
     pub output: Option<Form>,
@@ -98,13 +101,20 @@ fn digest(text: &str) -> Result<String, String> {
 pub fn command(verb: Verb) -> clap::Command {
     let name = verb.command();
     let command = Args::augment_args(clap::Command::new(name).bin_name(format!("kubectl {name}")));
+    let mut usage = format!(
+        "kubectl {name} NAME... [--comment TEXT] [--yes [--digest DIGEST]]\n       kubectl {name} --all [-A | -n NAMESPACE] [-l LABELS]\n       kubectl {name} [-A | -n NAMESPACE] [-l LABELS] [--watch] [-o FORM]"
+    );
+    let mut after = String::from(AFTER);
+    if verb == Verb::Approve {
+        after.push_str("\nOf --tui it is 0 after q, and 130 after Ctrl-C or while a review is on its way.");
+        usage.push_str("\n       kubectl approve --tui [-A | -n NAMESPACE] [-l LABELS] [--all-pending]");
+    }
     command
+        .mut_arg("tui", |tui| tui.hide(verb == Verb::Deny))
         .version(env!("CARGO_PKG_VERSION"))
         .about(verb.about())
-        .override_usage(format!(
-            "kubectl {name} NAME... [--comment TEXT] [--yes [--digest DIGEST]]\n       kubectl {name} --all [-A | -n NAMESPACE] [-l LABELS]\n       kubectl {name} [-A | -n NAMESPACE] [-l LABELS] [--watch] [-o FORM]"
-        ))
-        .after_help(AFTER)
+        .override_usage(usage)
+        .after_help(after)
 }
 
 const AFTER: &str =
@@ -113,7 +123,7 @@ With one it shows the card of the request, asks, and sends the digest that it sh
 meanwhile, nothing is stored.
 
 Exit codes:
-  0    every review is stored; what came of it is printed
+  0    every review is stored; what came of it is printed.
   1    something failed, or nobody answers: it may work later
   2    the command line is wrong
   3    refused: not your right, not your request, a comment is missing, it is over
@@ -129,6 +139,9 @@ pub fn parse(verb: Verb, words: impl IntoIterator<Item = OsString>) -> Result<Ar
     let matches = command.try_get_matches_from_mut(words)?;
     let args = Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     let wrong = |text: &str| Err(command.clone().error(ErrorKind::ArgumentConflict, text));
+    if args.tui && verb == Verb::Deny {
+        return wrong("--tui is of kubectl approve: on its screen, d denies");
+    }
     if args.digest.is_some() && args.names.len() != 1 {
         return wrong("--digest pins one request: name it, and no other");
     }
@@ -168,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn the_screen_is_of_one_command_and_chooses_where_to_look() {
+        let args = read(&["--tui", "-A", "-l", "team=blue", "--all-pending"]).expect("args");
+        assert!(args.tui && args.all_namespaces && args.all_pending);
+        let denied = parse(Verb::Deny, ["kubectl-deny", "--tui"].map(OsString::from)).expect_err("no such screen");
+        assert!(denied.to_string().contains("on its screen, d denies"), "{denied}");
+        let help = |verb| command(verb).render_long_help().to_string();
+        assert!(help(Verb::Approve).contains("--tui") && !help(Verb::Deny).contains("--tui"), "{}", help(Verb::Deny));
+    }
+
+    #[test]
     fn what_would_decide_more_than_was_meant_is_no_command() {
         for words in [
             &["a", "b", "--digest", "abcdef012345"][..],
@@ -181,6 +204,12 @@ mod tests {
             &["--watch", "-o", "json"],
             &["A_b"],
             &["--as-group", "sre", "a"],
+            &["--tui", "a"],
+            &["--tui", "--all"],
+            &["--tui", "--yes"],
+            &["--tui", "--watch"],
+            &["--tui", "-o", "wide"],
+            &["--tui", "--comment", "x"],
         ] {
             assert!(read(words).is_err(), "{words:?}");
         }

@@ -103,7 +103,7 @@ async fn candidates(verb: Verb, before: &[String], wanted: Wanted) -> Vec<String
 fn flags(verb: Verb) -> Vec<String> {
     let command = command(verb);
     let flag = |arg: &clap::Arg| Some(format!("--{}\t{}", arg.get_long()?, arg.get_help()?));
-    command.get_arguments().filter_map(flag).collect()
+    command.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(flag).collect()
 }
 
 /// A name, and beside it what it is about.

@@ -1,7 +1,7 @@
 //! `kubectl approve` and `kubectl deny`: the reviewer's inbox, the card, and the one patch.
 //!
 //! What is shown, asked and said is decided by pure functions ([`inbox`], [`changes`], [`outcome`], [`refusal`]); reading,
-//! patching, watching and asking are thin around them.
+//! patching, watching and asking are thin around them. `--tui` puts the same on a screen.
 
 mod args;
 mod batch;
@@ -18,6 +18,7 @@ pub mod refusal;
 mod send;
 mod settle;
 mod terminal;
+mod tui;
 
 pub use args::{Args, Form, command, parse};
 pub use connection::{Connection, duration};
@@ -25,6 +26,7 @@ pub use connection::{Connection, duration};
 use crate::api::ReviewDecision;
 use crate::cli::escape::visible;
 use cluster::Cluster;
+use kube::Config;
 use std::cell::Cell;
 use std::process::ExitCode;
 
@@ -113,6 +115,7 @@ struct Session {
     verb: Verb,
     args: Args,
     cluster: Cluster,
+    config: Config,
     phase: Cell<Phase>,
 }
 
@@ -163,19 +166,23 @@ async fn run(verb: Verb, args: Args) -> ExitCode {
         // Nothing may happen for hours.
         config.read_timeout = None;
     }
-    let cluster = match Cluster::new(config) {
+    let cluster = match Cluster::new(config.clone()) {
         Ok(cluster) => cluster,
         Err(error) => return failed(verb, &error),
     };
-    let session = Session { verb, args, cluster, phase: Cell::new(Phase::Reading) };
+    let session = Session { verb, args, cluster, config, phase: Cell::new(Phase::Reading) };
     tokio::select! {
         exit = dispatch(&session) => exit.into(),
         // Where the signal cannot be heard, it ends the process as it does any other.
-        Ok(()) = tokio::signal::ctrl_c() => interrupted(&session).into(),
+        // On a screen, it is the screen that gives way first.
+        Ok(()) = tokio::signal::ctrl_c(), if !session.args.tui => interrupted(&session).into(),
     }
 }
 
 async fn dispatch(session: &Session) -> Exit {
+    if session.args.tui {
+        return tui::run(session).await;
+    }
     match (session.args.all, session.args.names.is_empty()) {
         (true, _) => batch::run(session).await,
         (false, true) => inbox::run(session).await,

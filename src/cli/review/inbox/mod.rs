@@ -1,10 +1,12 @@
 //! My inbox: the requests that an approval of mine could move, most urgent first.
 
+mod follow;
 mod list;
 mod standing;
 mod table;
 
-pub(super) use list::{columns, nothing, read, run};
+pub(super) use follow::changes;
+pub(super) use list::{Listed, columns, listed, nothing, read, run, understood};
 pub use standing::{Me, standing};
 pub use table::{Columns, Widths, line, object_list, table};
 

@@ -9,6 +9,7 @@ pub mod compact;
 pub mod escape;
 pub mod explain;
 mod keys;
+mod leader;
 pub mod manifests;
 pub mod operator;
 pub mod policy;

@@ -5,6 +5,7 @@ use crate::admission::registration::{self, Hold};
 use crate::admission::{server, tls};
 use crate::api::{TargetKind, names};
 use crate::audit::Refusals;
+use crate::cli::leader::{self, LeaderArgs};
 use crate::cli::manifests;
 use crate::cli::retention::RetentionArgs;
 use crate::controller::{self, Index, ReadSecrets};
@@ -73,6 +74,9 @@ pub struct Args {
     /// Go on with an audit trail that another key signed, and say so in it. For once, after the signing key was lost.
     #[arg(long)]
     reanchor_audit: bool,
+
+    #[command(flatten)]
+    leader: LeaderArgs,
 
     #[command(flatten)]
     retention: RetentionArgs,
@@ -154,6 +158,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         let details = Arc::new(move || integrity.details());
         serve_telemetry(&mut tasks, address, Telemetry { metrics, ready: ready.clone(), details })?;
     }
+    let (leadership, candidacy) = args.leader.stand(&mut tasks, &client, &args.namespace, random()?);
+    let (leads, gauge) = (leadership.clone(), metrics.leader.clone());
+    tasks.spawn(async move { leader::show(&leads, &gauge).await });
     let settings = controller::Settings {
         client,
         namespace: args.namespace,
@@ -164,6 +171,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         checkpoints: sink(args.checkpoints),
         reanchor: args.reanchor_audit,
         retention: args.retention.of_records(),
+        leadership,
         refusals,
         hooks: Arc::new(Alarm { integrity, metrics }),
     };
@@ -182,13 +190,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             None => bail!("no task is left"),
         },
     }
+    candidacy.give_up().await;
     Ok(())
+}
+
+fn random() -> anyhow::Result<u64> {
+    getrandom::u64().map_err(|e| anyhow::anyhow!("no randomness: {e}"))
 }
 
 /// Counts refusals for this start of the operator, which differs from every other.
 fn refusals(every: u16) -> anyhow::Result<Refusals> {
-    let start = getrandom::u64().map_err(|e| anyhow::anyhow!("no randomness: {e}"))?;
-    Ok(Refusals::new(&format!("{start:016x}"), jiff::SignedDuration::from_secs(every.into())))
+    Ok(Refusals::new(&format!("{:016x}", random()?), jiff::SignedDuration::from_secs(every.into())))
 }
 
 fn sink(checkpoints: Option<PathBuf>) -> controller::Sink {

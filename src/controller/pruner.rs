@@ -7,6 +7,7 @@ use crate::audit::retention::{Limits, Walk};
 use crate::audit::{Checkpoint, Fault, Held, Keys, Retention, chain, object_name};
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, KeptTrail};
+use crate::controller::leader::Leadership;
 use crate::controller::recorder::{self, pruned_through, read_config_map};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -37,6 +38,7 @@ pub(super) struct Pruner {
     records: Api<DynamicObject>,
     config_maps: Api<ConfigMap>,
     index: Arc<Index>,
+    leadership: Leadership,
     retention: Retention,
     /// What was said last of why nothing goes.
     said: Mutex<Option<Held>>,
@@ -44,12 +46,19 @@ pub(super) struct Pruner {
 
 impl Pruner {
     /// A pruner for the operator in `namespace`.
-    pub(super) fn new(client: &Client, namespace: &str, index: Arc<Index>, retention: Retention) -> Self {
+    pub(super) fn new(
+        client: &Client,
+        namespace: &str,
+        index: Arc<Index>,
+        leadership: Leadership,
+        retention: Retention,
+    ) -> Self {
         let resource = ApiResource::erase::<ApprovalRecord>(&());
         Self {
             records: Api::namespaced_with(client.clone(), namespace, &resource),
             config_maps: Api::namespaced(client.clone(), namespace),
             index,
+            leadership,
             retention,
             said: Mutex::default(),
         }
@@ -60,6 +69,9 @@ impl Pruner {
         let every = Duration::try_from(self.retention.settles).unwrap_or_default();
         loop {
             tokio::time::sleep(every).await;
+            if !self.leadership.is_mine() {
+                continue;
+            }
             match self.round(Timestamp::now()).await {
                 Ok(()) => {}
                 Err(Failure::Api(error)) => warn!(%error, "the audit trail was not pruned"),

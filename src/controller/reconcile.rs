@@ -7,6 +7,7 @@ use crate::controller::apply::{self, Writer, Written};
 use crate::controller::error::{Class, Error};
 use crate::controller::events::Teller;
 use crate::controller::index::{Index, Key, Kind, name_of};
+use crate::controller::leader::Leadership;
 use crate::controller::queue::Queue;
 use crate::controller::settings::{Hooks, ReadSecrets};
 use crate::controller::watch::{Change, Pulse};
@@ -27,6 +28,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 pub struct Controller {
     pub(super) key: Arc<Keyring>,
     pub(super) index: Arc<Index>,
+    pub(super) leadership: Leadership,
     pub(super) queue: Queue<Key>,
     pub(super) writer: Writer,
     pub(super) teller: Teller,
@@ -47,7 +49,11 @@ pub(super) struct Trouble {
 }
 
 impl Controller {
+    /// Wishes these to be looked at. Whoever does not lead remembers no wishes: who takes over looks at everything.
     pub(super) fn enqueue(&self, keys: Vec<Key>) {
+        if !self.leadership.is_mine() {
+            return;
+        }
         for key in keys {
             self.queue.add(key);
         }
@@ -91,9 +97,10 @@ impl Controller {
         self.tell_foreign_starts();
     }
 
-    /// What somebody started past the gate: told, not stopped. Whoever can do that can do more.
+    /// What somebody started past the gate: told, not stopped, and by the leader. Whoever can do that can do more.
     fn tell_foreign_starts(&self) {
-        for target in self.index.take_foreign_starts() {
+        let started = self.index.take_foreign_starts();
+        for target in started.into_iter().filter(|_| self.leadership.is_mine()) {
             if let Some(by) = target.overridden() {
                 let message = format!("{} was started without approval by {}: {}", target.noun(), by.by, by.reason);
                 let note = Note { warning: true, reason: "Overridden".into(), message };
@@ -157,9 +164,22 @@ impl Controller {
         kind == Kind::Input(InputKind::Secret) && self.secrets == ReadSecrets::Metadata
     }
 
+    /// Looks at everything whenever this operator begins to lead.
+    pub(super) async fn take_over(&self) -> &'static str {
+        loop {
+            self.leadership.mine().await;
+            self.enqueue(self.index.everything());
+            self.leadership.lost().await;
+        }
+    }
+
     pub(super) async fn work(&self) -> &'static str {
         loop {
             let key = self.queue.take().await;
+            if !self.leadership.is_mine() {
+                self.queue.done(&key);
+                continue;
+            }
             let outcome = match &key {
                 Key::Request(namespace, name) => self.request(&key, namespace, name).await,
                 Key::Policy(name) => self.policy(name).await,

@@ -6,9 +6,10 @@ use crate::audit::{Fault, Keys, Misfit, Refusals, by_name, object_name};
 use crate::binding::Keyring;
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, Key};
+use crate::controller::leader::Leadership;
 use crate::controller::settings::Hooks;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
@@ -24,6 +25,10 @@ use tracing::{error, info, warn};
 
 /// How long entries are collected before they are written together.
 const BATCH: Duration = Duration::from_millis(250);
+/// How often one that does not lead reads what the leader wrote.
+const FOLLOW: Duration = Duration::from_secs(5);
+/// How old an entry is that nobody has recorded, before one that does not lead does it.
+const OVERDUE: SignedDuration = SignedDuration::from_secs(15);
 /// How often it is looked whether something was refused.
 const REFUSALS: Duration = Duration::from_secs(1);
 /// Least time between two checkpoints.
@@ -90,6 +95,7 @@ pub(super) struct Recorder {
     sink: Sink,
     /// Whether to go on under our key where another signed the trail.
     reanchor: bool,
+    leadership: Leadership,
     hooks: Arc<dyn Hooks>,
 }
 
@@ -101,6 +107,7 @@ impl Recorder {
         index: Arc<Index>,
         key: Arc<Keyring>,
         (sink, reanchor): (Sink, bool),
+        leadership: Leadership,
         hooks: Arc<dyn Hooks>,
     ) -> Self {
         let resource = ApiResource::erase::<ApprovalRecord>(&());
@@ -112,6 +119,7 @@ impl Recorder {
             key,
             sink,
             reanchor,
+            leadership,
             hooks,
         }
     }
@@ -198,9 +206,8 @@ impl Recorder {
     pub(super) async fn run(&self, look: impl Fn(Vec<Key>)) {
         let mut failures = 0u32;
         loop {
-            self.index.something_to_record().await;
-            tokio::time::sleep(BATCH).await;
-            let outcome = self.write(&look).await;
+            let leads = self.leadership.is_mine();
+            let outcome = if leads { self.lead(&look).await } else { self.follow(&look).await };
             self.tell();
             match outcome {
                 Ok(()) => failures = 0,
@@ -218,6 +225,32 @@ impl Recorder {
                 }
             }
         }
+    }
+
+    /// Writes what waits, as soon as something does.
+    async fn lead(&self, look: &impl Fn(Vec<Key>)) -> Result<(), Broken> {
+        tokio::select! {
+            () = self.index.something_to_record() => {}
+            () = self.leadership.lost() => return Ok(()),
+        }
+        tokio::time::sleep(BATCH).await;
+        // Meanwhile it may have been stopped for long.
+        if self.leadership.is_mine() { self.write(look).await } else { Ok(()) }
+    }
+
+    /// Reads what the leader wrote. What it did not write for long, such as what was refused by this operator alone, is
+    /// written here: whoever comes second to a number reads what the first wrote.
+    async fn follow(&self, look: &impl Fn(Vec<Key>)) -> Result<(), Broken> {
+        tokio::select! {
+            () = tokio::time::sleep(FOLLOW) => {}
+            () = self.leadership.mine() => {}
+        }
+        look(self.catch_up().await?);
+        let overdue = |since: Timestamp| Timestamp::now().duration_since(since) > OVERDUE;
+        if self.index.kept_trail().waits_since.is_some_and(overdue) {
+            self.write(look).await?;
+        }
+        Ok(())
     }
 
     /// Writes until nothing waits.
@@ -281,6 +314,9 @@ impl Recorder {
         let mut stated = None;
         loop {
             tokio::time::sleep(CHECKPOINTS).await;
+            if !self.leadership.is_mine() {
+                continue;
+            }
             let Some(checkpoint) = self.index.checkpoint().filter(|c| stated.as_ref() != Some(c)) else { continue };
             let Some(note) = checkpoint.sign(&self.key) else { continue };
             if let Err(error) = self.state(&note).await {

@@ -39,6 +39,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         checkpoints,
         reanchor,
         retention,
+        leadership,
         refusals,
         hooks,
     } = settings;
@@ -48,17 +49,19 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         index.clone(),
         key.clone(),
         (checkpoints, reanchor),
+        leadership.clone(),
         hooks.clone(),
     ));
     // What is recorded already is known before the first request is.
     if let Err(error) = recorder.read(Timestamp::now()).await {
         return error.to_string();
     }
-    let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), kept));
+    let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), leadership.clone(), kept));
     let (queue, timers) = Queue::new();
     let (teller, telling) = teller(client.clone(), instance, index.clone());
     let controller = Arc::new(Controller {
         index,
+        leadership,
         key,
         queue,
         writer: Writer::new(client.clone(), namespace),
@@ -94,6 +97,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     // What a crash left out, and what was started while nobody watched.
     controller.index.record_overrides(Timestamp::now());
     ready();
+    let leader = controller.clone();
+    tasks.spawn(async move { leader.take_over().await });
     for _ in 0..WORKERS {
         let controller = controller.clone();
         tasks.spawn(async move { controller.work().await });

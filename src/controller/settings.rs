@@ -4,6 +4,7 @@ use crate::api::{InputKind, TargetKind};
 use crate::audit::{Refusals, Retention};
 use crate::binding::Keyring;
 use crate::controller::Index;
+use crate::controller::Leadership;
 use crate::controller::index::Kind;
 use crate::controller::recorder::Sink;
 use crate::lifecycle::Foreseen;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub reanchor: bool,
     /// How long the audit trail is kept; for ever where nothing is said.
     pub retention: Option<Retention>,
+    /// Whether this operator decides, or only watches meanwhile.
+    pub leadership: Leadership,
     /// What admission refused, to be recorded.
     pub refusals: Arc<Mutex<Refusals>>,
     /// Told what concerns more than one request.

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub gate_broken: Counter,
     /// Jobs that somebody other than the operator started.
     pub foreign_unsuspends: Counter,
+    /// 1 while this operator decides and writes.
+    pub leader: Gauge,
     /// 1 while the audit trail can be gone on with; 0 where it is not whole, and until it was read.
     pub audit_trail_intact: Gauge,
     /// Entries of the audit trail that could not be written yet.
@@ -73,6 +75,7 @@ impl Metrics {
             gate_findings: Gauge::default(),
             gate_broken: Counter::default(),
             foreign_unsuspends: Counter::default(),
+            leader: Gauge::default(),
             audit_trail_intact: Gauge::default(),
             audit_entries_waiting: Gauge::default(),
             audit_entries_kept: Gauge::default(),
@@ -91,6 +94,8 @@ impl Metrics {
         registry.register("gate_broken", broken, metrics.gate_broken.clone());
         let foreign = "Jobs started by somebody other than the operator, overrides aside";
         registry.register("foreign_unsuspends", foreign, metrics.foreign_unsuspends.clone());
+        let leader = "1 while this operator decides and writes, 0 while it only watches";
+        registry.register("leader", leader, metrics.leader.clone());
         let intact = "1 while the audit trail can be gone on with, 0 where it is not whole, or not read yet";
         registry.register("audit_trail_intact", intact, metrics.audit_trail_intact.clone());
         let waiting = "Entries of the audit trail that could not be written yet";
@@ -131,6 +136,7 @@ mod tests {
         let before = metrics.render().unwrap();
         for line in [
             "countersign_gate_intact 0",
+            "countersign_leader 0",
             "countersign_audit_trail_intact 0",
             "countersign_audit_entries_waiting 0",
             "countersign_gate_findings 0",

@@ -116,6 +116,12 @@ impl Countersign {
         Ok(operator)
     }
 
+    /// Starts an operator that serves no admission, with the kubeconfig of that identity, and waits until it has listed
+    /// everything.
+    pub async fn start_beside(&self, cluster: &ControlPlane, identity: &Identity, flags: &[&str]) -> Result<Operator> {
+        self.launch(cluster, identity, flags).await
+    }
+
     /// Starts an operator with these flags, and waits until it has listed everything.
     pub async fn start_with(&self, cluster: &ControlPlane, flags: &[&str]) -> Result<Operator> {
         let identity = self.identity(cluster).await?;
@@ -143,6 +149,13 @@ impl Operator {
     /// Kills it at once, as a power cut would.
     pub fn kill(mut self) {
         self.end();
+    }
+
+    /// Asks it to end, as whoever deletes its Pod does, and waits until it has.
+    pub async fn terminate(&mut self) -> Result<()> {
+        let Some(process) = self.0.as_mut() else { return Ok(()) };
+        process.signal("TERM")?;
+        until("the operator ends", async || Ok(process.check().is_err())).await
     }
 
     /// Stops it where it is, as a machine that is starved or suspended does.

@@ -8,6 +8,7 @@ mod crash;
 mod effects;
 mod faults;
 mod joined;
+mod leader;
 mod overrides;
 mod python;
 mod retention;

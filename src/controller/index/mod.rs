@@ -385,4 +385,6 @@ fn at_of(kind: TargetKind, object: &DynamicObject) -> At {
 #[cfg(test)]
 mod override_tests;
 #[cfg(test)]
+mod takeover_tests;
+#[cfg(test)]
 mod tests;

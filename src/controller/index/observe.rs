@@ -190,6 +190,15 @@ impl Index {
         keys.extend(state.gated(|_| true));
         keys
     }
+
+    /// Everything that there may be something to do about.
+    pub(in crate::controller) fn everything(&self) -> Vec<Key> {
+        let mut keys = self.everything_open();
+        let state = self.read();
+        keys.extend(state.policies.keys().cloned().map(Key::Policy));
+        keys.extend(state.letting_go());
+        keys
+    }
 }
 
 /// Admission asks the same index, so that no verdict waits for the API server.

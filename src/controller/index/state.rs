@@ -164,6 +164,13 @@ impl State {
         found.filter_map(|at| self.gated_key(at)).collect()
     }
 
+    /// Requests that cannot be read and that are to be let go.
+    pub fn letting_go(&self) -> Vec<Key> {
+        let broken = |request: &Request| matches!(request, Request::Broken(broken) if broken.letting_go.is_some());
+        let found = self.requests.iter().filter(|(_, request)| broken(request));
+        found.map(|((namespace, name), _)| Key::Request(namespace.clone(), name.clone())).collect()
+    }
+
     pub fn unfinished(&self, wanted: impl Fn(&Name) -> bool) -> Vec<Key> {
         let open = |request: &Request| matches!(request, Request::Read(f) if !f.status.state.is_final() || f.deleting);
         let found = self.requests.iter().filter(|(name, request)| open(request) && wanted(name));

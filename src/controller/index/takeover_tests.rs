@@ -1,0 +1,54 @@
+//! Whoever takes over looks at what the one before looked at.
+
+use super::*;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+fn object(object: Value) -> DynamicObject {
+    serde_json::from_value(object).unwrap()
+}
+
+fn request(name: &str, version: i64, state: &str, deleting: bool, run: Value) -> DynamicObject {
+    let mut metadata = json!({"name": name, "namespace": "a", "uid": name, "resourceVersion": version.to_string(),
+        "creationTimestamp": "2026-01-01T00:00:00Z", "finalizers": [names::FINALIZER]});
+    if deleting {
+        metadata["deletionTimestamp"] = json!("2026-01-01T00:00:01Z");
+    }
+    object(json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "ApprovalRequest", "metadata": metadata,
+        "spec": {"runID": run, "stepID": "s", "requestedBy": "w", "reason": "why"}, "status": {"state": state}}))
+}
+
+#[test]
+fn everything_is_what_was_looked_at_as_it_arrived_and_is_there() {
+    let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
+    index.set_complete();
+    let mut looked: BTreeSet<Key> = BTreeSet::new();
+    looked.extend(index.set_namespace(&object(json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "a", "resourceVersion": "1", "labels": {names::GATE: "enforce"}}}))));
+    looked
+        .extend(index.set_policy(&object(json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "ApprovalPolicy",
+        "metadata": {"name": "p", "resourceVersion": "2"}, "spec": {"rules": [{"name": "r", "decision": "Allow"}]}}))));
+    looked.extend(index.set_target(
+        TargetKind::Job,
+        &object(
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "held", "namespace": "a", "uid": "j",
+            "resourceVersion": "3", "annotations": {names::CREATED_BY: "alice"}}, "spec": {"suspend": true}}),
+        ),
+    ));
+    for (name, version, state, deleting, run) in [
+        ("pending", 4, "Pending", false, json!("r")),
+        ("released", 5, "Released", false, json!("r")),
+        ("going", 6, "Denied", true, json!("r")),
+        ("unreadable", 7, "Pending", false, json!({"no": "text"})),
+        ("unreadable-going", 8, "Pending", true, json!({"no": "text"})),
+    ] {
+        looked.extend(index.set_request(&request(name, version, state, deleting, run)));
+    }
+    let everything: BTreeSet<Key> = index.everything().into_iter().collect();
+    assert_eq!(everything, looked);
+    let named = |name: &str| everything.contains(&Key::Request("a".into(), name.into()));
+    assert!(["pending", "going", "unreadable-going"].into_iter().all(named));
+    assert!(!["released", "unreadable"].into_iter().any(named));
+    assert!(everything.contains(&Key::Policy("p".into())));
+    assert!(everything.contains(&Key::Target("a".into(), TargetKind::Job, "held".into())));
+}

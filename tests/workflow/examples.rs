@@ -200,3 +200,46 @@ async fn a_schema_migration_takes_one_of_each_of_two_teams() -> Result<()> {
     desk.space.admin.kubectl(["delete", "approvalpolicy", "schema-changes"]).ok().await?;
     Ok(())
 }
+
+/// Each team decides on its own, and both on what they share.
+#[tokio::test]
+async fn two_teams_decide_each_on_its_own_and_together_on_what_they_share() -> Result<()> {
+    let lab = lab().await?;
+    let space = Space::new(lab.cluster, "shop").await?;
+    for path in ["two-teams/setup.yaml", "two-teams/policies.yaml"] {
+        let path = example(path);
+        space.admin.kubectl(["apply", "-f", path.to_str().context("path")?]).ok().await?;
+    }
+    let in_force = |policy: &Value| policy.pointer("/status/conditions/0/status") == Some(&json!("True"));
+    for policy in ["team-shop", "team-ledger", "shared-database"] {
+        space.wait("approvalpolicies", policy, in_force).await?;
+    }
+    let (alice, bob) = (lab.cluster.user("alice", &["team-shop"])?, lab.cluster.user("bob", &["team-ledger"])?);
+    let workflow = lab.cluster.service_account("shop", "releases").await?;
+    let desk = Desk { space, workflow, alice };
+    let asks = |step: &str, tag: &str| -> Result<crate::Run> {
+        let asked = ["--run-id", "r1", "--step-id", step, "--requested-by", "shop.releases", "--reason", "release 42"];
+        desk.start_as(&desk.workflow, &[&asked[..], &["--risk-tag", tag, "--wait"]].concat())
+    };
+    // What is the shop's takes the shop alone, and nobody else's word.
+    let run = asks("own", "deploy")?;
+    let digest = desk.space.digest("r1-own").await?;
+    let refused = desk.space.review(&bob, "r1-own", "Approve", &digest).refused().await?;
+    ensure!(refused.contains("bob is not an approver of this request"), "{refused}");
+    desk.decide("r1-own", "Approve").await?;
+    run.ends(0, "shop/r1-own: Released").await?;
+    // What they share takes both.
+    let run = asks("shared", "schema")?;
+    desk.decide("r1-shared", "Approve").await?;
+    desk.space.wait("approvalrequests", "r1-shared", |r| r["status"]["summary"]["approvals"] == "1/2").await?;
+    let digest = desk.space.digest("r1-shared").await?;
+    desk.space.review(&bob, "r1-shared", "Approve", &digest).ok().await?;
+    run.ends(0, "shop/r1-shared: Released").await?;
+    // alice sees nothing of the ledger.
+    let hidden = desk.alice.kubectl(["get", "apr", "-n", "ledger"]).refused().await?;
+    ensure!(hidden.contains("forbidden"), "{hidden}");
+    for policy in ["team-shop", "team-ledger", "shared-database"] {
+        desk.space.admin.kubectl(["delete", "approvalpolicy", policy]).ok().await?;
+    }
+    Ok(())
+}

@@ -1,15 +1,23 @@
-//! The CRDs as YAML, generated from the types: one file a kind under `crds/`.
+//! The CRDs as YAML: one file a kind under `crds/`, generated from the types.
 
 use crate::api::{ApprovalPolicy, ApprovalRecord, ApprovalRequest};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-/// Every CRD of the group.
+/// The files, as they stand there: kind and text. A test holds them against [`files`]; whatever a program needs of a CRD it takes
+/// from here, since to make one anew would put the generator and every schema's code into it.
+pub const STORED: [(&str, &str); 3] = [
+    ("ApprovalRequest", include_str!("../../crds/countersign.dev_approvalrequests.yaml")),
+    ("ApprovalPolicy", include_str!("../../crds/countersign.dev_approvalpolicies.yaml")),
+    ("ApprovalRecord", include_str!("../../crds/countersign.dev_approvalrecords.yaml")),
+];
+
+/// Every CRD of the group, made anew.
 pub fn all() -> Vec<CustomResourceDefinition> {
     vec![ApprovalRequest::crd(), ApprovalPolicy::crd(), ApprovalRecord::crd()]
 }
 
-/// Each CRD as (file name, YAML text), as it stands under `crds/`.
+/// Each CRD as (file name, YAML text), as it is to stand under `crds/`.
 pub fn files() -> Result<Vec<(String, String)>, serde_yaml::Error> {
     all()
         .into_iter()
@@ -23,8 +31,16 @@ pub fn files() -> Result<Vec<(String, String)>, serde_yaml::Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::all;
+    use super::{STORED, all, files};
     use serde_json::Value;
+
+    #[test]
+    fn the_stored_crds_are_those_of_the_types() {
+        for (crd, ((_, made), (kind, stored))) in all().into_iter().zip(files().unwrap().into_iter().zip(STORED)) {
+            assert_eq!(crd.spec.names.kind, kind);
+            assert_eq!(made, stored, "run COUNTERSIGN_UPDATE=1 cargo test --test generated");
+        }
+    }
 
     /// Every string, list and map has a bound: the API server's cost estimate for CEL rests on them, and so does memory.
     fn unbounded(at: &str, schema: &Value, found: &mut Vec<String>) {

@@ -1,8 +1,7 @@
 //! Checks the specs of requests and policies against the bounds of their CRDs before a server is asked. The schemas that are
 //! walked here are those that the types generate, so that they cannot come apart.
 
-use crate::api::{ApprovalPolicy, ApprovalRequest, Quantity, quantity};
-use kube::CustomResourceExt;
+use crate::api::{Quantity, crd, quantity};
 use serde_json::{Map, Value};
 use std::sync::LazyLock;
 
@@ -40,14 +39,15 @@ const PATTERNS: [Pattern; 6] = [
     (quantity::PATTERN, "a quantity such as 500m, 2 or 1.5Gi", |t| t.parse::<Quantity>().is_ok()),
 ];
 
-static SCHEMA: LazyLock<Value> = LazyLock::new(spec_of::<ApprovalRequest>);
-static POLICY: LazyLock<Value> = LazyLock::new(spec_of::<ApprovalPolicy>);
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| spec_of("ApprovalRequest"));
+static POLICY: LazyLock<Value> = LazyLock::new(|| spec_of("ApprovalPolicy"));
 
 /// Where the fields of a policy begin. The CRD of policies says nothing of control characters: they come from Git.
 const IN_POLICY: &str = "spec";
 
-fn spec_of<K: CustomResourceExt>() -> Value {
-    let crd = serde_json::to_value(K::crd()).unwrap_or_default();
+fn spec_of(kind: &str) -> Value {
+    let text = crd::STORED.into_iter().find(|(stored, _)| *stored == kind).map_or("", |(_, text)| text);
+    let crd: Value = serde_yaml::from_str(text).unwrap_or_default();
     crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned().unwrap_or_default()
 }
 

@@ -68,8 +68,7 @@ pub fn render(args: &Args) -> anyhow::Result<String> {
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut documents = vec![];
     if wanted(Part::Crds) {
-        let files = crd::files().context("writing the CRDs as YAML")?;
-        documents.extend(files.into_iter().map(|(_, text)| text));
+        documents.extend(crd::STORED.map(|(_, text)| text.to_owned()));
     }
     // Only with the rest: whoever asks for one part has the namespace already.
     if args.only.is_none() {

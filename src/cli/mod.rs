@@ -10,6 +10,7 @@ pub mod escape;
 pub mod explain;
 mod keys;
 mod leader;
+mod logging;
 pub mod manifests;
 pub mod operator;
 pub mod policy;

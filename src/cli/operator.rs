@@ -6,8 +6,8 @@ use crate::admission::{server, tls};
 use crate::api::{TargetKind, names};
 use crate::audit::Refusals;
 use crate::cli::leader::{self, LeaderArgs};
-use crate::cli::manifests;
 use crate::cli::retention::RetentionArgs;
+use crate::cli::{logging, manifests};
 use crate::controller::{self, Index, ReadSecrets};
 use crate::integrity::{self, Integrity};
 use crate::lifecycle::{Cluster, Foreseen};
@@ -17,7 +17,6 @@ use axum_server::tls_rustls::RustlsConfig;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
-use std::io::IsTerminal;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,7 +114,7 @@ impl HoldBy {
 
 /// Runs until SIGTERM or SIGINT; an error otherwise.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    start_logging(args.log_json);
+    logging::start(args.log_json);
     let client = client(args.kubeconfig.as_deref()).await?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|e| anyhow::anyhow!("no randomness for a signing key: {e}"))?;
@@ -270,15 +269,6 @@ fn serve_telemetry(tasks: &mut JoinSet<String>, address: SocketAddr, telemetry: 
         }
     });
     Ok(())
-}
-
-fn start_logging(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    if json { builder.json().init() } else { builder.init() }
 }
 
 /// A client that neither retries on its own, which would hide failures and repeat writes, nor limits reads, since watches

@@ -4,6 +4,7 @@ mod audit;
 mod bounds;
 pub mod card;
 mod case;
+mod check;
 pub mod client;
 pub mod compact;
 pub mod escape;
@@ -54,6 +55,8 @@ pub enum Command {
     Request(Box<request::Args>),
     /// Tell why a request stands where it stands: every policy, every rule, who still can approve, until when
     Explain(explain::Args),
+    /// Look whether an installation does what it should
+    Check(check::Args),
     /// Test policies offline, or try new ones on what a cluster was asked
     Policy(policy::Args),
     /// Export the audit trail, verify an export offline, or tell the story of one request
@@ -87,6 +90,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Operator(args) => operator::run(args).await?,
         Command::Manifests(args) => print(&manifests::render(&args)?)?,
         Command::Request(args) => return request::run(&args).await,
+        Command::Check(args) => return check::run(&args).await,
         Command::Explain(args) => print(&explain::run(&args).await?)?,
         Command::Audit(args) => return Ok(audit::run(args).await),
         Command::Keys(args) => return Ok(keys::run(args).await),

@@ -21,7 +21,7 @@ pub(crate) use error::call;
 pub use error::{Class, Error};
 pub use index::{HeldObservation, Index, Key, Observation};
 pub use keys::{keys_of, load_or_create, secret};
-pub use leader::{Candidate, Leadership, Terms, stand};
+pub use leader::{Candidate, LEASE as LEADER_LEASE, Leadership, Terms, stand};
 pub use reconcile::Controller;
 pub use recorder::Sink;
 pub use run::run;

@@ -14,7 +14,7 @@ mod run;
 pub mod state;
 
 pub use kind::Kind;
-pub use lease::LEASE;
+pub use lease::{FINDINGS, INTACT, LEASE};
 pub use run::{Integrity, Settings};
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod election_tests;
 mod lease;
 
 pub use election::Terms;
-pub use lease::{Candidate, stand};
+pub use lease::{Candidate, LEASE, stand};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

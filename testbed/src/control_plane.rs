@@ -1,28 +1,23 @@
 //! Starts a control plane and hands out identities.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::components::{AUDIT_LOG, AUDIT_POLICY, Components, Ports, STAGES};
+use crate::components::{APISERVER, AUDIT_LOG, AUDIT_POLICY, Components, Ports, STAGES};
+use crate::identities::Identities;
 use crate::pki::{Credential, Pki};
-use crate::processes::{self, Process, port_was_taken};
-use crate::programs::Programs;
+use crate::processes::{Place, Process};
+use crate::programs::{NodePrograms, Programs};
 use crate::readiness::Goal;
+use crate::start::{self, Running, Started};
 use crate::state_dir::StateDir;
-use crate::{AuditLog, Identity, Observer, Progress, Storage, progress_to_stderr};
-
-const NODE: &str = include_str!("../assets/node.json");
-const SUPERUSERS: &str = "system:masters";
-const START_TIMEOUT: Duration = Duration::from_secs(120);
-const START_ATTEMPTS: usize = 4;
-/// The place of kube-apiserver among the processes.
-const APISERVER: usize = 1;
-const POLL: Duration = Duration::from_millis(100);
+use crate::{AuditLog, Identity, Node, Observer, Progress, RealNode, Storage, progress_to_stderr, real_node_possible};
 
 /// How to start a control plane.
 #[derive(Clone, Debug)]
@@ -30,6 +25,8 @@ pub struct Options {
     /// Where the state goes: a directory that is kept, and that holds no control plane yet. By default a temporary
     /// one, removed with the control plane unless `COUNTERSIGN_TESTBED_KEEP` is set.
     pub dir: Option<PathBuf>,
+    /// What Pods run on.
+    pub node: Node,
     /// Further flags for kube-apiserver; the last value of a flag wins.
     pub extra_apiserver_args: Vec<String>,
     /// Further flags for kube-controller-manager; the last value of a flag wins.
@@ -45,6 +42,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             dir: None,
+            node: Node::default(),
             extra_apiserver_args: Vec::new(),
             extra_kcm_args: Vec::new(),
             kube_api_qps: 1000,
@@ -61,6 +59,7 @@ pub struct ControlPlane {
     observer: OnceLock<Arc<Observer>>,
     // Declared before the directory, which is removed when it is dropped: the programs have to be gone by then.
     processes: Running,
+    node: Option<RealNode>,
     programs: Programs,
     ports: Ports,
     options: Options,
@@ -71,27 +70,23 @@ pub struct ControlPlane {
     state: StateDir,
 }
 
-/// Stops its programs when dropped.
-struct Running(Mutex<Vec<Process>>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        processes::stop(&mut unpoisoned(&self.0));
-    }
-}
-
 impl ControlPlane {
     /// Builds the programs if need be, starts them, and waits until pods can run in the `default` namespace.
+    ///
+    /// Fails at once where a real node is asked for and this machine cannot have one.
     pub async fn start(options: Options) -> Result<Self> {
         let progress = options.progress;
-        let programs = tokio::task::spawn_blocking(move || Programs::find_or_build(progress)).await??;
+        let (programs, node_programs) = find_programs(&options).await?;
         let began = Instant::now();
         let state = StateDir::create(options.dir.clone())?;
         let pki = Pki::create(state.path().join("pki"))?;
         fs::write(state.path().join(AUDIT_POLICY), include_str!("../assets/audit-policy.yaml"))?;
         fs::write(state.path().join(STAGES), include_str!("../assets/stages.yaml"))?;
         let mut identities = Identities::new(pki, &programs, state.path());
-        let (running, ports, admin) = start_until_ports_fit(&programs, &mut identities, &options).await?;
+        let Started { running, ports, admin, node } = match node_programs {
+            None => start::with_simulated_node(&programs, &mut identities, &options).await?,
+            Some(more) => start::with_real_node(&programs, more, &mut identities, &options).await?,
+        };
         progress(&format!(
             "control plane ready after {:.1} s: {}",
             began.elapsed().as_secs_f64(),
@@ -100,6 +95,7 @@ impl ControlPlane {
         Ok(Self {
             observer: OnceLock::new(),
             processes: running,
+            node,
             programs,
             ports,
             options,
@@ -109,6 +105,11 @@ impl ControlPlane {
             identities,
             state,
         })
+    }
+
+    /// The real node, where [`Options::node`] asked for one.
+    pub fn real_node(&self) -> Result<&RealNode> {
+        self.node.as_ref().context("Pods only seem to run here: start the control plane with Node::Real")
     }
 
     /// The directory with logs, certificates and kubeconfigs.
@@ -194,125 +195,44 @@ impl ControlPlane {
 
     /// Kills the API server, as a crash would, and starts it again. What happens in between, `meanwhile`, meets nobody.
     pub async fn restart_apiserver(&self, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
-        unpoisoned(&self.processes.0).remove(APISERVER).kill();
+        self.processes.take(APISERVER)?.kill();
         meanwhile.await?;
         let (dir, pki) = (self.state.path(), &self.identities.pki);
-        let components = Components { programs: &self.programs, dir, pki, ports: self.ports, options: &self.options };
-        unpoisoned(&self.processes.0).insert(APISERVER, components.apiserver()?);
-        wait(&self.processes, Goal::ApiServerReady(&self.admin, self.ports.apiserver)).await
+        let (programs, ports, options) = (&self.programs, self.ports, &self.options);
+        let components = Components { programs, dir, pki, ports, options, place: self.place() };
+        self.processes.add([components.apiserver()?]);
+        self.processes.wait(Goal::ApiServerReady(&self.admin, self.ports.apiserver)).await
+    }
+
+    /// Starts a program that reaches the API server as it is reached from in there: with a real node, inside its namespaces.
+    pub(crate) fn start_process(&self, name: &str, program: &Path, args: Vec<OsString>) -> Result<Process> {
+        Process::start(self.place(), name, program, args, self.dir())
+    }
+
+    fn place(&self) -> Place {
+        self.node.as_ref().map_or(Place::Here, |node| node.namespaces().place())
     }
 
     /// Ends all programs. The directory stays until this is dropped.
     pub fn stop(&self) {
-        processes::stop(&mut unpoisoned(&self.processes.0));
+        self.processes.stop();
     }
 }
 
-/// Writes kubeconfigs.
-struct Identities {
-    pki: Pki,
-    server: String,
-    dir: PathBuf,
-    kubectl: PathBuf,
-    cache: PathBuf,
-}
-
-impl Identities {
-    fn new(pki: Pki, programs: &Programs, dir: &Path) -> Self {
-        Self {
-            pki,
-            server: String::new(),
-            dir: dir.join("identities"),
-            kubectl: programs.kubectl.clone(),
-            cache: dir.join("kubectl-cache"),
-        }
+/// The programs that these options ask for.
+async fn find_programs(options: &Options) -> Result<(Programs, Option<NodePrograms>)> {
+    let (real, progress) = (options.node == Node::Real, options.progress);
+    if let (true, Err(missing)) = (real, real_node_possible()) {
+        bail!("this machine cannot have a real node:\n{}", missing.join("\n"));
     }
-
-    fn with_certificate(&self, file: &str, name: &str, groups: &[&str]) -> Result<Identity> {
-        self.write(file, name, &self.pki.issue(name, groups)?)
-    }
-
-    fn write(&self, file: &str, name: &str, credential: &Credential) -> Result<Identity> {
-        // User names may hold characters that mean something in a path.
-        let plain = |character: char| character.is_ascii_alphanumeric() || "-._@".contains(character);
-        let file = file.replace(|character| !plain(character), "_");
-        let kubeconfig = self.dir.join(format!("{file}.kubeconfig"));
-        self.pki.write_kubeconfig(&kubeconfig, &self.server, name, credential)?;
-        Ok(Identity { name: name.to_owned(), kubeconfig, kubectl: self.kubectl.clone(), cache: self.cache.clone() })
-    }
-}
-
-/// A free port may be taken before its program binds it; then everything starts over with other ports.
-async fn start_until_ports_fit(
-    programs: &Programs,
-    identities: &mut Identities,
-    options: &Options,
-) -> Result<(Running, Ports, Identity)> {
-    let mut attempt = 1;
-    loop {
-        let ports = Ports::pick()?;
-        identities.server = format!("https://127.0.0.1:{}", ports.apiserver);
-        match start_once(programs, identities, options, ports).await {
-            Err(error) if attempt < START_ATTEMPTS && port_was_taken(&error) => attempt += 1,
-            other => return other,
-        }
-    }
-}
-
-async fn start_once(
-    programs: &Programs,
-    identities: &Identities,
-    options: &Options,
-    ports: Ports,
-) -> Result<(Running, Ports, Identity)> {
-    let dir = identities.dir.parent().context("identities have a directory")?;
-    remove_if_present(&dir.join("etcd"))?;
-    let (etcd_port, port) = (ports.etcd, ports.apiserver);
-    let components = Components { programs, dir, pki: &identities.pki, ports, options };
-    let running = Running(Mutex::new(vec![components.etcd()?]));
-    // An API server that finds no etcd backs off for longer than etcd takes to listen.
-    wait(&running, Goal::EtcdListens(etcd_port)).await?;
-    unpoisoned(&running.0).push(components.apiserver()?);
-    let admin = identities.with_certificate("admin", "admin", &[SUPERUSERS])?;
-    let component = |file, name| identities.with_certificate(file, name, &[]);
-    let controller_manager = component("controller-manager", "system:kube-controller-manager")?;
-    let scheduler = component("scheduler", "system:kube-scheduler")?;
-    let node = identities.with_certificate("node", "system:kwok", &[SUPERUSERS])?;
-
-    wait(&running, Goal::ApiServerReady(&admin, port)).await?;
-    unpoisoned(&running.0).extend([
-        components.controller_manager(&controller_manager.kubeconfig)?,
-        components.scheduler(&scheduler.kubeconfig)?,
-        components.node(&node.kubeconfig)?,
-    ]);
-    let create = ["create", "--raw", "/api/v1/nodes", "--filename", "-"];
-    admin.kubectl(create).stdin(NODE).ok().await?;
-    wait(&running, Goal::DefaultServiceAccount(&admin)).await?;
-    wait(&running, Goal::NodeTakesPods(&admin)).await?;
-    Ok((running, ports, admin))
-}
-
-/// Waits until `goal` is reached, a program ends, or it takes too long.
-async fn wait(running: &Running, goal: Goal<'_>) -> Result<()> {
-    let began = Instant::now();
-    while began.elapsed() < START_TIMEOUT {
-        unpoisoned(&running.0).iter_mut().try_for_each(Process::check)?;
-        if goal.is_reached().await {
-            return Ok(());
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    bail!("{goal:?} was not reached within {START_TIMEOUT:?}")
-}
-
-fn remove_if_present(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))?;
-    }
-    Ok(())
+    let find = move || {
+        let more = real.then(|| NodePrograms::find_or_build(progress)).transpose()?;
+        Ok((Programs::find_or_build(progress)?, more))
+    };
+    tokio::task::spawn_blocking(find).await?
 }
 
 /// No invariant spans these locks, so a panic elsewhere leaves their content usable.
-fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::processes::Process;
+use crate::processes::{Place, Process};
 use crate::{ControlPlane, Identity};
 
 /// More than any head of a request takes.
@@ -132,7 +132,7 @@ impl Upstream {
         let kubeconfig = identity.kubeconfig.clone().into_os_string();
         // Paths under /exec and /attach are of no use here, and refused.
         let args: Vec<OsString> = vec!["proxy".into(), "--port=0".into(), "--kubeconfig".into(), kubeconfig];
-        let mut process = Process::start("fault-proxy", cluster.kubectl_path(), args, cluster.dir())?;
+        let mut process = Process::start(Place::Here, "fault-proxy", cluster.kubectl_path(), args, cluster.dir())?;
         let began = Instant::now();
         while began.elapsed() < START_TIMEOUT {
             process.check()?;

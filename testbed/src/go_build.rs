@@ -17,25 +17,73 @@ const LOG_LINES_SHOWN: usize = 30;
 
 const ADVICE: &str = "install Go from your distribution or from https://go.dev/dl, or set KUBEBUILDER_ASSETS to a \
                       directory that holds etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl \
-                      and kwok";
+                      and kwok (for a real node also the programs under go/containers and go/programs)";
 
-/// A Go module that only pins programs.
+/// A Go module: one that only pins programs, or the one that holds ours.
 pub(crate) struct GoModule {
     name: &'static str,
-    pub(crate) go_mod: &'static str,
-    pub(crate) go_sum: &'static str,
+    go_mod: &'static str,
+    go_sum: &'static str,
+    /// Source files of our own: path and text.
+    sources: &'static [(&'static str, &'static str)],
+    /// Build tags, separated by commas.
+    tags: &'static str,
 }
 
-pub(crate) const CONTROL_PLANE: GoModule = GoModule {
-    name: "control-plane",
-    go_mod: include_str!("../go/control-plane/go.mod"),
-    go_sum: include_str!("../go/control-plane/go.sum"),
+pub(crate) const CONTROL_PLANE: GoModule = GoModule::new(
+    "control-plane",
+    include_str!("../go/control-plane/go.mod"),
+    include_str!("../go/control-plane/go.sum"),
+);
+
+/// The simulated node.
+pub(crate) const NODE: GoModule =
+    GoModule::new("node", include_str!("../go/node/go.mod"), include_str!("../go/node/go.sum"));
+
+/// What else Kubernetes runs on a real node. Apart from the control plane, so that the one is not built anew for the other.
+pub(crate) const AGENTS: GoModule =
+    GoModule::new("agents", include_str!("../go/agents/go.mod"), include_str!("../go/agents/go.sum"));
+
+/// What runs containers on a real node, and gives them a network.
+pub(crate) const CONTAINERS: GoModule = GoModule {
+    // Snapshots on other file systems than ours would need C libraries.
+    tags: "no_btrfs,no_devmapper,no_zfs",
+    ..GoModule::new("containers", include_str!("../go/containers/go.mod"), include_str!("../go/containers/go.sum"))
 };
 
-pub(crate) const NODE: GoModule =
-    GoModule { name: "node", go_mod: include_str!("../go/node/go.mod"), go_sum: include_str!("../go/node/go.sum") };
+pub(crate) const HELM: GoModule =
+    GoModule::new("helm", include_str!("../go/helm/go.mod"), include_str!("../go/helm/go.sum"));
+
+/// Our own small programs, from the standard library alone.
+pub(crate) const PROGRAMS: GoModule = GoModule {
+    sources: &[
+        ("pause/main.go", include_str!("../go/programs/pause/main.go")),
+        ("relay/main.go", include_str!("../go/programs/relay/main.go")),
+    ],
+    ..GoModule::new("programs", include_str!("../go/programs/go.mod"), "")
+};
 
 impl GoModule {
+    const fn new(name: &'static str, go_mod: &'static str, go_sum: &'static str) -> Self {
+        Self { name, go_mod, go_sum, sources: &[], tags: "" }
+    }
+
+    /// Everything that a build depends on, except for the flags of the linker.
+    pub(crate) fn pins(&self) -> String {
+        let sources = self.sources.iter().flat_map(|(path, text)| [*path, *text]);
+        [self.go_mod, self.go_sum].into_iter().chain(sources).chain([self.tags]).collect()
+    }
+
+    fn write(&self, dir: &Path) -> Result<()> {
+        let pins = [("go.mod", self.go_mod), ("go.sum", self.go_sum)];
+        for (path, text) in pins.iter().chain(self.sources) {
+            let path = dir.join(path);
+            fs::create_dir_all(path.parent().context("a file has a directory")?)?;
+            fs::write(path, text)?;
+        }
+        Ok(())
+    }
+
     /// The version of a required or replaced module, as `go.mod` writes it.
     fn version_of(&self, module: &str) -> Option<&'static str> {
         self.go_mod.lines().find_map(|line| {
@@ -60,15 +108,10 @@ pub(crate) struct Toolchain<'a> {
 impl<'a> Toolchain<'a> {
     /// Writes the modules into `scratch`, since the source checkout may be read-only, and checks that there is
     /// a Go that can build them.
-    pub(crate) fn find(scratch: &'a Path) -> Result<Self> {
-        for module in [&CONTROL_PLANE, &NODE] {
-            let dir = scratch.join(module.name);
-            fs::create_dir(&dir)?;
-            fs::write(dir.join("go.mod"), module.go_mod)?;
-            fs::write(dir.join("go.sum"), module.go_sum)?;
-        }
+    pub(crate) fn find(scratch: &'a Path, modules: &[&GoModule]) -> Result<Self> {
         let toolchain = Self { scratch };
-        for module in [&CONTROL_PLANE, &NODE] {
+        for module in modules {
+            module.write(&scratch.join(module.name))?;
             toolchain.check_version(module)?;
         }
         Ok(toolchain)
@@ -81,7 +124,7 @@ impl<'a> Toolchain<'a> {
         let output = File::create(&log)?;
         let mut child = self
             .go(module)
-            .args(["build", "-mod=readonly", "-buildvcs=false", "-ldflags", &link_flags(), "-o"])
+            .args(["build", "-mod=readonly", "-buildvcs=false", "-tags", module.tags, "-ldflags", &link_flags(), "-o"])
             .arg(&program)
             .arg(package)
             .stdout(output.try_clone()?)
@@ -178,5 +221,20 @@ mod tests {
         let version = CONTROL_PLANE.version_of("k8s.io/kubernetes");
         assert!(version.is_some_and(|version| version.starts_with("v1.")), "{version:?}");
         assert!(link_flags().contains(&format!("gitVersion={}", version.unwrap_or_default())));
+    }
+
+    #[test]
+    fn a_real_node_is_of_the_same_release() {
+        let replaced = |module: &GoModule| module.go_mod.split_once("replace (").map(|(_, rest)| rest.to_owned());
+        assert_eq!(AGENTS.version_of("k8s.io/kubernetes"), CONTROL_PLANE.version_of("k8s.io/kubernetes"));
+        assert_eq!(replaced(&AGENTS), replaced(&CONTROL_PLANE));
+    }
+
+    #[test]
+    fn a_module_is_pinned_by_its_sources_too() {
+        assert!(PROGRAMS.pins().contains("func main()"));
+        assert!(CONTAINERS.pins().ends_with("no_btrfs,no_devmapper,no_zfs"));
+        // As it was before there were others, so that what is cached stays.
+        assert_eq!(NODE.pins(), [NODE.go_mod, NODE.go_sum].concat());
     }
 }

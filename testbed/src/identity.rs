@@ -47,6 +47,16 @@ pub struct Output {
     pub stderr: String,
 }
 
+impl Output {
+    /// Standard output of a command that has to have succeeded.
+    pub fn succeeded(self) -> Result<String> {
+        if !self.status.success() {
+            bail!("failed ({}): {}{}", self.status, self.stdout, self.stderr.trim());
+        }
+        Ok(self.stdout)
+    }
+}
+
 impl Kubectl {
     /// Gives the command `text` to read, as for `--filename -`.
     pub fn stdin(mut self, text: impl Into<String>) -> Self {

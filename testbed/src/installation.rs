@@ -134,7 +134,7 @@ impl Countersign {
         args.extend(["operator".into(), "--kubeconfig".into(), identity.kubeconfig.clone().into()]);
         args.extend(flags.iter().map(OsString::from));
         let name = format!("operator-{}", STARTED.fetch_add(1, Ordering::Relaxed));
-        let mut process = Process::start(&name, &self.program, args, cluster.dir())?;
+        let mut process = cluster.start_process(&name, &self.program, args)?;
         let log = process.log().to_owned();
         until("the operator is ready", async || {
             process.check()?;

@@ -1,6 +1,9 @@
 //! A real Kubernetes control plane on loopback: etcd, kube-apiserver, kube-controller-manager, kube-scheduler
 //! and a simulated node. No root, no containers, no downloads other than Go modules.
 //!
+//! Where containers have to run, [`Node::Real`] has a real node instead: kubelet, kube-proxy, containerd and runc, in namespaces
+//! that leave nothing behind. That needs root on Linux; [`Image`] makes its images from files.
+//!
 //! [`ControlPlane::start`] is the entry point. The programs are built once from the pinned modules under `go/`
 //! and cached; [`Programs`] says where they are looked for.
 
@@ -13,13 +16,17 @@ mod components;
 mod control_plane;
 mod fault_proxy;
 mod go_build;
+mod identities;
 mod identity;
+mod image;
 mod installation;
+mod node;
 mod observer;
 mod pki;
 mod processes;
 mod programs;
 mod readiness;
+mod start;
 mod state_dir;
 mod storage;
 
@@ -27,9 +34,11 @@ pub use audit::{AuditFilter, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Options};
 pub use fault_proxy::{Asked, Effect, Fault, FaultProxy};
 pub use identity::{Identity, Kubectl, Output};
+pub use image::Image;
 pub use installation::{Countersign, Operator};
+pub use node::{Node, RealNode, real_node_possible};
 pub use observer::{Counts, Observer, Violation};
-pub use programs::Programs;
+pub use programs::{NodePrograms, Programs, find_or_build_helm};
 pub use storage::Storage;
 
 /// Receives one line of progress at a time.

@@ -42,7 +42,7 @@ impl Pki {
         let pki = Self { dir, ca };
         pki.write("ca.crt", &pki.ca.pem())?;
         pki.write("ca.key", &pki.ca.key().serialize_pem())?;
-        pki.write_server_certificate()?;
+        pki.write_serving_certificate("server", "kube-apiserver", &SERVER_NAMES)?;
         pki.write_service_account_keys()?;
         Ok(pki)
     }
@@ -81,13 +81,22 @@ impl Pki {
         replace(path, &format!("{config:#}\n"))
     }
 
-    fn write_server_certificate(&self) -> Result<()> {
-        let mut params = CertificateParams::new(SERVER_NAMES.map(String::from))?;
-        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+    /// The files `FILE.crt` and `FILE.key`, to serve under these names and addresses.
+    pub(crate) fn write_serving_certificate(&self, file: &str, name: &str, reached_as: &[&str]) -> Result<()> {
+        let mut params = CertificateParams::new(reached_as.iter().copied().map(String::from).collect::<Vec<_>>())?;
+        params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
-        self.write("server.crt", &params.signed_by(&key, &self.ca)?.pem())?;
-        self.write("server.key", &key.serialize_pem())
+        self.write(&format!("{file}.crt"), &params.signed_by(&key, &self.ca)?.pem())?;
+        self.write(&format!("{file}.key"), &key.serialize_pem())
+    }
+
+    /// The files `FILE.crt` and `FILE.key`, to be the user `name` in `groups`.
+    pub(crate) fn write_client_certificate(&self, file: &str, name: &str, groups: &[&str]) -> Result<()> {
+        let key = KeyPair::generate()?;
+        let certificate = certificate::client(name, groups, &key, CA_NAME, self.ca.key())?;
+        self.write(&format!("{file}.crt"), &certificate)?;
+        self.write(&format!("{file}.key"), &key.serialize_pem())
     }
 
     /// The public half has a file of its own: the API server reads no verification key out of a PKCS#8 private key.

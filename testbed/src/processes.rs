@@ -1,12 +1,13 @@
 //! Child processes that end with this process, however it ends.
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -36,6 +37,46 @@ done
 "#;
 
 const LOG_LINES_SHOWN: usize = 15;
+
+/// Where programs run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Beside us.
+    Here,
+    /// In the namespaces of the process with this id.
+    Inside(u32),
+}
+
+impl Place {
+    /// A command that runs `program` there, in `dir`.
+    pub(crate) fn command(self, program: impl AsRef<OsStr>, dir: &Path) -> Command {
+        match self {
+            Self::Here => {
+                let mut command = Command::new(program);
+                command.current_dir(dir);
+                command
+            }
+            Self::Inside(id) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--target={id}")).args(["--net", "--mount", "--pid", "--"]);
+                // What was entered for is to end with who entered. And whoever enters a mount namespace starts at its root.
+                command
+                    .args(["setpriv", "--pdeathsig", "KILL", "env", "-C"])
+                    .arg(dir)
+                    .arg(program)
+                    .env("PATH", system_path());
+                command
+            }
+        }
+    }
+}
+
+/// The path for programs, with the places for what only root uses.
+pub(crate) fn system_path() -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin:/usr/bin:/bin");
+    path
+}
 
 /// A shell that acts when our end of its standard input closes.
 struct Leash {
@@ -74,18 +115,34 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program` in `dir`, its output in `dir/logs/NAME.log`.
-    pub(crate) fn start(name: &str, program: &Path, args: Vec<OsString>, dir: &Path) -> Result<Self> {
-        let log = dir.join("logs").join(format!("{name}.log"));
-        let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-        let mut command = Command::new("sh");
+    /// Starts `program` at `place` in `dir`, its output in `dir/logs/NAME.log`.
+    pub(crate) fn start(place: Place, name: &str, program: &Path, args: Vec<OsString>, dir: &Path) -> Result<Self> {
+        let (log, output) = log_file(name, dir)?;
+        let mut command = place.command("sh", dir);
         command.arg("-c").arg(WATCHDOG).arg(name).arg(program).args(args);
-        command.current_dir(dir).env("KWOK_WORKDIR", dir.join("kwok"));
+        command.env("KWOK_WORKDIR", dir.join("kwok"));
         // What the caller wants to see of itself is not for the programs: their logs are read for what they tell.
         command.env_remove("RUST_LOG");
         command.stdout(output.try_clone()?).stderr(output);
         let leash = Leash::start(&mut command)?;
         Ok(Self { name: name.to_owned(), log, leash })
+    }
+
+    /// Starts a shell script, which has to end when its standard input does, with its errors in `dir/logs/NAME.log`. What it
+    /// prints is for us.
+    pub(crate) fn script(name: &str, text: &str, args: &[&OsStr], dir: &Path) -> Result<(Self, ChildStdout)> {
+        let (log, output) = log_file(name, dir)?;
+        let mut command = Place::Here.command("sh", dir);
+        command.arg("-c").arg(text).arg(name).args(args).env("PATH", system_path());
+        command.stdout(Stdio::piped()).stderr(output);
+        let mut leash = Leash::start(&mut command)?;
+        let printed = leash.shell.stdout.take().context("standard output")?;
+        Ok((Self { name: name.to_owned(), log, leash }, printed))
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where its output goes.
@@ -116,6 +173,12 @@ impl Process {
             }
         }
     }
+}
+
+fn log_file(name: &str, dir: &Path) -> Result<(PathBuf, File)> {
+    let log = dir.join("logs").join(format!("{name}.log"));
+    let output = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
+    Ok((log, output))
 }
 
 /// Ends `processes` and waits until they are gone.

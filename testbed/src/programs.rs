@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::Progress;
-use crate::go_build::{CONTROL_PLANE, GoModule, NODE, Toolchain, link_flags};
+use crate::go_build::{AGENTS, CONTAINERS, CONTROL_PLANE, GoModule, HELM, NODE, PROGRAMS, Toolchain, link_flags};
 
 /// Names the directory with ready-made programs, as other Kubernetes test tools do.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
@@ -22,20 +22,65 @@ struct Source {
     package: &'static str,
 }
 
-const SOURCES: [Source; 6] = [
-    Source::new("etcd", &CONTROL_PLANE, "go.etcd.io/etcd/server/v3"),
-    Source::new("kube-apiserver", &CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-apiserver"),
-    Source::new("kube-controller-manager", &CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-controller-manager"),
-    Source::new("kube-scheduler", &CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-scheduler"),
-    Source::new("kubectl", &CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubectl"),
-    Source::new("kwok", &NODE, "sigs.k8s.io/kwok/cmd/kwok"),
-];
-
 impl Source {
     const fn new(name: &'static str, module: &'static GoModule, package: &'static str) -> Self {
         Self { name, module, package }
     }
 }
+
+/// Programs that are built and cached together.
+struct Set {
+    /// The first part of the name of its cache directory.
+    name: &'static str,
+    /// All that its sources name.
+    modules: &'static [&'static GoModule],
+    sources: &'static [Source],
+    /// How long a build takes.
+    cost: &'static str,
+}
+
+const TESTBED: Set = Set {
+    name: "testbed",
+    modules: &[&CONTROL_PLANE, &NODE],
+    sources: &[
+        Source::new("etcd", &CONTROL_PLANE, "go.etcd.io/etcd/server/v3"),
+        Source::new("kube-apiserver", &CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-apiserver"),
+        Source::new("kube-controller-manager", &CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-controller-manager"),
+        Source::new("kube-scheduler", &CONTROL_PLANE, "k8s.io/kubernetes/cmd/kube-scheduler"),
+        Source::new("kubectl", &CONTROL_PLANE, "k8s.io/kubernetes/cmd/kubectl"),
+        Source::new("kwok", &NODE, "sigs.k8s.io/kwok/cmd/kwok"),
+    ],
+    cost: "6 minutes",
+};
+
+const REAL_NODE: Set = Set {
+    name: "node",
+    modules: &[&AGENTS, &CONTAINERS, &PROGRAMS],
+    sources: &[
+        Source::new("kubelet", &AGENTS, "k8s.io/kubernetes/cmd/kubelet"),
+        Source::new("kube-proxy", &AGENTS, "k8s.io/kubernetes/cmd/kube-proxy"),
+        Source::new("containerd", &CONTAINERS, "github.com/containerd/containerd/v2/cmd/containerd"),
+        Source::new(
+            "containerd-shim-runc-v2",
+            &CONTAINERS,
+            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        ),
+        Source::new("ctr", &CONTAINERS, "github.com/containerd/containerd/v2/cmd/ctr"),
+        Source::new("bridge", &CONTAINERS, "github.com/containernetworking/plugins/plugins/main/bridge"),
+        Source::new("loopback", &CONTAINERS, "github.com/containernetworking/plugins/plugins/main/loopback"),
+        Source::new("host-local", &CONTAINERS, "github.com/containernetworking/plugins/plugins/ipam/host-local"),
+        Source::new("pause", &PROGRAMS, "./pause"),
+        Source::new("relay", &PROGRAMS, "./relay"),
+    ],
+    cost: "6 minutes",
+};
+
+const PACKAGER: Set = Set {
+    name: "helm",
+    modules: &[&HELM],
+    sources: &[Source::new("helm", &HELM, "helm.sh/helm/v4/cmd/helm")],
+    cost: "3 minutes",
+};
 
 /// The programs a control plane is made of.
 #[derive(Clone, Debug)]
@@ -54,14 +99,7 @@ impl Programs {
     /// The cache is `COUNTERSIGN_CACHE`, else `countersign` under `XDG_CACHE_HOME` or `~/.cache`. The first build
     /// takes minutes and needs Go; every later call only looks. Blocks the thread.
     pub fn find_or_build(progress: Progress) -> Result<Self> {
-        // Without any cache directory, a full set of ready-made programs still works.
-        let cache = cache_dir();
-        let missing = |source: &&Source| find(source.name, cache.as_deref().ok()).is_none();
-        if SOURCES.iter().any(|source| missing(&source)) {
-            build_missing(cache.as_deref().map_err(|error| anyhow::anyhow!("{error:#}"))?, progress)?;
-        }
-        let cache = cache.as_deref().ok();
-        let program = |name| find(name, cache).with_context(|| format!("{name} has gone from the cache"));
+        let program = TESTBED.find_or_build(progress)?;
         Ok(Self {
             etcd: program("etcd")?,
             kube_apiserver: program("kube-apiserver")?,
@@ -78,20 +116,105 @@ impl Programs {
     }
 }
 
+/// What a real node needs beyond [`Programs`].
+#[derive(Clone, Debug)]
+pub struct NodePrograms {
+    pub(crate) kubelet: PathBuf,
+    pub(crate) kube_proxy: PathBuf,
+    pub(crate) containerd: PathBuf,
+    pub(crate) shim: PathBuf,
+    pub(crate) ctr: PathBuf,
+    /// Plugins that give containers a network.
+    pub(crate) cni: [PathBuf; 3],
+    pub(crate) pause: PathBuf,
+    pub(crate) relay: PathBuf,
+}
+
+impl NodePrograms {
+    /// Finds or builds them where and as [`Programs::find_or_build`] does. Blocks the thread.
+    pub fn find_or_build(progress: Progress) -> Result<Self> {
+        let program = REAL_NODE.find_or_build(progress)?;
+        Ok(Self {
+            kubelet: program("kubelet")?,
+            kube_proxy: program("kube-proxy")?,
+            containerd: program("containerd")?,
+            shim: program("containerd-shim-runc-v2")?,
+            ctr: program("ctr")?,
+            cni: [program("bridge")?, program("loopback")?, program("host-local")?],
+            pause: program("pause")?,
+            relay: program("relay")?,
+        })
+    }
+
+    /// A program for images, which waits until it is told to end.
+    pub fn pause(&self) -> &Path {
+        &self.pause
+    }
+}
+
+/// Finds or builds Helm where and as [`Programs::find_or_build`] does the others. Blocks the thread.
+pub fn find_or_build_helm(progress: Progress) -> Result<PathBuf> {
+    PACKAGER.find_or_build(progress)?("helm")
+}
+
+impl Set {
+    /// Where each program is, once all are there.
+    fn find_or_build(&'static self, progress: Progress) -> Result<impl Fn(&str) -> Result<PathBuf>> {
+        // Without any cache directory, a full set of ready-made programs still works.
+        let cache = self.cache_dir();
+        if !self.missing(cache.as_deref().ok()).is_empty() {
+            self.build_missing(cache.as_deref().map_err(|error| anyhow::anyhow!("{error:#}"))?, progress)?;
+        }
+        let cache = cache.ok();
+        Ok(move |name: &str| find(name, cache.as_deref()).with_context(|| format!("{name} has gone from the cache")))
+    }
+
+    fn missing(&self, cache: Option<&Path>) -> Vec<&Source> {
+        self.sources.iter().filter(|source| find(source.name, cache).is_none()).collect()
+    }
+
+    /// The directory of this build: another pin or flag is another directory, so a version bump rebuilds.
+    fn cache_dir(&self) -> Result<PathBuf> {
+        let root = non_empty_dir("COUNTERSIGN_CACHE")
+            .or_else(|| non_empty_dir("XDG_CACHE_HOME").map(|dir| dir.join("countersign")))
+            .or_else(|| non_empty_dir("HOME").map(|dir| dir.join(".cache/countersign")))
+            .context("no place for the Kubernetes programs: set COUNTERSIGN_CACHE or HOME")?;
+        let pins = self.modules.iter().map(|module| module.pins()).collect::<String>() + &link_flags();
+        Ok(root.join(format!("{}-{:016x}", self.name, fnv1a(pins.as_bytes()))))
+    }
+
+    fn build_missing(&self, cache: &Path, progress: Progress) -> Result<()> {
+        fs::create_dir_all(cache).with_context(|| format!("creating {}", cache.display()))?;
+        // Held until the end of the function, and released by the kernel if we are killed.
+        let _lock = lock(&cache.join("lock"), progress)?;
+        let missing = self.missing(Some(cache));
+        if missing.is_empty() {
+            return Ok(());
+        }
+        remove_abandoned_builds(cache)?;
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(cache)?;
+        let toolchain = Toolchain::find(scratch.path(), self.modules)?;
+        progress(&format!(
+            "building {} of {} Kubernetes programs into {}: only once, all of them take about {} on 2 cores",
+            missing.len(),
+            self.sources.len(),
+            cache.display(),
+            self.cost
+        ));
+        for (index, source) in missing.iter().enumerate() {
+            let label = format!("{} ({} of {})", source.name, index + 1, missing.len());
+            let built = toolchain.build(source.module, source.package, &label, progress)?;
+            // The name appears complete or not at all.
+            fs::rename(built, cache.join(source.name))?;
+        }
+        Ok(())
+    }
+}
+
 fn find(name: &str, cache: Option<&Path>) -> Option<PathBuf> {
     let assets = non_empty_dir(ASSETS);
     let places = assets.iter().map(PathBuf::as_path).chain(cache);
     places.map(|place| place.join(name)).find(|path| path.is_file())
-}
-
-/// The directory of this build: another pin or flag is another directory, so a version bump rebuilds.
-fn cache_dir() -> Result<PathBuf> {
-    let root = non_empty_dir("COUNTERSIGN_CACHE")
-        .or_else(|| non_empty_dir("XDG_CACHE_HOME").map(|dir| dir.join("countersign")))
-        .or_else(|| non_empty_dir("HOME").map(|dir| dir.join(".cache/countersign")))
-        .context("no place for the Kubernetes programs: set COUNTERSIGN_CACHE or HOME")?;
-    let pins = [&CONTROL_PLANE, &NODE].map(|module| [module.go_mod, module.go_sum].concat()).concat() + &link_flags();
-    Ok(root.join(format!("testbed-{:016x}", fnv1a(pins.as_bytes()))))
 }
 
 /// An absolute path, because the programs run in another directory than ours.
@@ -101,34 +224,8 @@ fn non_empty_dir(variable: &str) -> Option<PathBuf> {
 }
 
 /// FNV-1a, which unlike the standard library's hasher is the same in every release.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
-fn build_missing(cache: &Path, progress: Progress) -> Result<()> {
-    fs::create_dir_all(cache).with_context(|| format!("creating {}", cache.display()))?;
-    // Held until the end of the function, and released by the kernel if we are killed.
-    let _lock = lock(&cache.join("lock"), progress)?;
-    let missing: Vec<_> = SOURCES.iter().filter(|source| find(source.name, Some(cache)).is_none()).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    remove_abandoned_builds(cache)?;
-    let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(cache)?;
-    let toolchain = Toolchain::find(scratch.path())?;
-    progress(&format!(
-        "building {} of {} Kubernetes programs into {}: only once, all of them take about 6 minutes on 2 cores",
-        missing.len(),
-        SOURCES.len(),
-        cache.display()
-    ));
-    for (index, source) in missing.iter().enumerate() {
-        let label = format!("{} ({} of {})", source.name, index + 1, missing.len());
-        let built = toolchain.build(source.module, source.package, &label, progress)?;
-        // The name appears complete or not at all.
-        fs::rename(built, cache.join(source.name))?;
-    }
-    Ok(())
 }
 
 fn lock(path: &Path, progress: Progress) -> Result<File> {

@@ -5,18 +5,29 @@ use std::net::Ipv4Addr;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::Identity;
+use crate::{Identity, RealNode};
 
 /// A step of a start that shows from outside.
-#[derive(Debug)]
+#[derive(Clone, Copy)]
 pub(crate) enum Goal<'a> {
     EtcdListens(u16),
     ApiServerReady(&'a Identity, u16),
     DefaultServiceAccount(&'a Identity),
-    NodeTakesPods(&'a Identity),
+    NodeTakesPods(&'a Identity, &'a str),
+    ContainersRun(&'a RealNode),
 }
 
 impl Goal<'_> {
+    pub(crate) fn description(&self) -> &'static str {
+        match self {
+            Self::EtcdListens(_) => "etcd to listen",
+            Self::ApiServerReady(..) => "the API server to be ready",
+            Self::DefaultServiceAccount(_) => "the default service account",
+            Self::NodeTakesPods(..) => "the node to take Pods",
+            Self::ContainersRun(_) => "containerd to answer",
+        }
+    }
+
     pub(crate) async fn is_reached(&self) -> bool {
         match self {
             Self::EtcdListens(port) => listens(*port).await,
@@ -26,10 +37,11 @@ impl Goal<'_> {
                 let path = "/api/v1/namespaces/default/serviceaccounts/default";
                 get(admin, path).await.is_some()
             }
-            Self::NodeTakesPods(admin) => get(admin, "/api/v1/nodes/simulated")
+            Self::NodeTakesPods(admin, name) => get(admin, &format!("/api/v1/nodes/{name}"))
                 .await
                 .and_then(|text| serde_json::from_str(&text).ok())
                 .is_some_and(|node| takes_pods(&node)),
+            Self::ContainersRun(node) => node.ctr(["version"]).await.is_ok_and(|output| output.status.success()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The control plane does what the other tests take for granted.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use countersign_testbed::{AuditFilter, ControlPlane, Counts, Observer, Options};
+use countersign_testbed::{AuditFilter, ControlPlane, Counts, NodePrograms, Observer, Options, progress_to_stderr};
 use serde_json::json;
 use tokio::sync::OnceCell;
 
@@ -184,22 +185,63 @@ async fn nothing_outlives_a_killed_owner() -> Result<()> {
     // The programs have to be there before the time of the other process counts.
     control_plane().await?;
     let scratch = tempfile::tempdir()?;
-    let mut owner = owner(scratch.path())?;
-    let dir = state_of(&mut owner)?;
-    ensure!(dir.starts_with(scratch.path()), "{} is not where it should be", dir.display());
-    assert_eq!(programs_of(&dir)?, 5);
+    killed_owner(scratch.path(), &[], 5).await
+}
 
-    owner.kill()?;
-    owner.wait()?;
+#[tokio::test]
+async fn nothing_outlives_a_killed_owner_of_a_real_node() -> Result<()> {
+    control_plane().await?;
+    let found = tokio::task::spawn_blocking(|| NodePrograms::find_or_build(progress_to_stderr)).await?;
+    found?;
+    let scratch = tempfile::tempdir()?;
+    let before = control_groups()?;
+    // Beside the four of the control plane: the kubelet, kube-proxy, containerd and two relays.
+    killed_owner(scratch.path(), &["--real"], 9).await?;
+    eventually(async || control_groups().is_ok_and(|now| now.is_subset(&before))).await
+}
+
+/// Kills the owner of a control plane of which at least so many programs run, and waits until all is gone.
+async fn killed_owner(scratch: &Path, args: &[&str], programs: usize) -> Result<()> {
+    let mut owner = Owner::start(scratch, args)?;
+    let dir = state_of(&mut owner.0)?;
+    ensure!(dir.starts_with(scratch), "{} is not where it should be", dir.display());
+    // The programs of a real node start others, which come and go.
+    let running = programs_of(&dir)?;
+    ensure!(running >= programs, "only {running} programs run");
+
+    drop(owner);
     eventually(async || programs_of(&dir).is_ok_and(|count| count == 0)).await?;
     eventually(async || !dir.exists()).await
 }
 
-/// Another process with a control plane of its own in a temporary directory.
-fn owner(scratch: &Path) -> Result<Child> {
-    let program = env!("CARGO_BIN_EXE_countersign-testbed");
-    let owner = Command::new(program).env("TMPDIR", scratch).stdout(Stdio::piped()).spawn();
-    owner.context("starting another process")
+/// The control groups that are there for real nodes.
+fn control_groups() -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for tree in fs::read_dir("/sys/fs/cgroup")?.flatten() {
+        let groups = fs::read_dir(tree.path()).into_iter().flatten().flatten().map(|group| group.path());
+        let ours = |path: &PathBuf| path.to_string_lossy().contains("/countersign-");
+        found.extend(groups.chain([tree.path()]).filter(ours));
+    }
+    Ok(found)
+}
+
+/// Another process with a control plane of its own in a temporary directory. Killed when dropped, also by a test that fails.
+struct Owner(Child);
+
+impl Owner {
+    fn start(scratch: &Path, args: &[&str]) -> Result<Self> {
+        let program = env!("CARGO_BIN_EXE_countersign-testbed");
+        let owner = Command::new(program).args(args).env("TMPDIR", scratch).stdout(Stdio::piped()).spawn();
+        owner.map(Self).context("starting another process")
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // It can only fail when it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// It prints the admin's kubeconfig, which lies two levels below the state directory.
@@ -210,14 +252,15 @@ fn state_of(owner: &mut Child) -> Result<PathBuf> {
     Ok(dir.to_owned())
 }
 
-/// How many programs run in `dir`, leaving out the shells that watch over them.
+/// How many programs run in `dir` or below, leaving out what watches over them.
 fn programs_of(dir: &Path) -> Result<usize> {
     let mut count = 0;
     for entry in fs::read_dir("/proc")? {
         let process = entry?.path();
-        let works_here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == dir);
+        let works_here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
         let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        count += usize::from(works_here && name.trim() != "sh");
+        let watches = ["sh", "nsenter", "unshare"].contains(&name.trim());
+        count += usize::from(works_here && !watches);
     }
     Ok(count)
 }

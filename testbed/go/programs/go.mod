@@ -1,0 +1,3 @@
+module countersign.dev/testbed/programs
+
+go 1.26.0

@@ -3,10 +3,12 @@
 //!
 //! Verdicts are pure functions of the old object, the new one, the caller and the time ([`request`], [`policy`]), and for
 //! Jobs, CronJobs and Pods of policies and namespace labels ([`job`], [`cronjob`], [`pod`]), which [`GateView`] hands over
-//! from memory. [`server`] carries them over HTTPS, [`registration`] tells the API server where. One question alone goes to
-//! the network, and before a verdict: whom the cluster authorizes to approve ([`deciders`]).
+//! from memory. [`server`] carries them over HTTPS, [`registration`] tells the API server where, and [`certificate`] keeps
+//! what it is served under. One question alone goes to the network, and before a verdict: whom the cluster authorizes to
+//! approve ([`deciders`]).
 
 mod annotations;
+pub mod certificate;
 mod creator;
 pub mod cronjob;
 pub mod deciders;

@@ -1,4 +1,4 @@
-//! Tells the API server where admission is, for an operator that runs beside a cluster.
+//! Tells the API server where admission is: at a URL beside the cluster, or behind a Service in it.
 //!
 //! Every field is written, defaults too: what the API server stores is what stands here, so that a watchdog can compare.
 
@@ -6,9 +6,11 @@ mod conditions;
 
 use crate::api::names;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
-use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
+use kube::{Client, Resource};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use std::fmt::Debug;
 
 /// Name of both configurations.
 pub const NAME: &str = "countersign";
@@ -41,12 +43,43 @@ pub enum Hold {
     Webhook,
 }
 
+/// Port of a Service that leads to admission.
+pub const SERVICE_PORT: u16 = 443;
+
+/// How the API server reaches admission.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum At<'a> {
+    /// By a URL, with [`PATH`].
+    Url(&'a str),
+    /// Through a Service in the cluster, at [`SERVICE_PORT`].
+    Service {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Its name.
+        name: &'a str,
+    },
+}
+
+impl At<'_> {
+    fn client_config(self, path: &str, authority: &str) -> Value {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        let bundle = STANDARD.encode(authority);
+        match self {
+            Self::Url(url) => json!({"url": format!("{url}{path}"), "caBundle": bundle}),
+            Self::Service { namespace, name } => json!({
+                "service": {"namespace": namespace, "name": name, "path": format!("{PATH}{path}"), "port": SERVICE_PORT},
+                "caBundle": bundle,
+            }),
+        }
+    }
+}
+
 /// Where admission is, and for whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoint<'a> {
-    /// URL of admission, with [`PATH`].
-    pub url: &'a str,
-    /// The authority of its certificate, PEM.
+    /// How it is reached.
+    pub at: At<'a>,
+    /// The authorities of its certificates, PEM.
     pub authority: &'a str,
     /// The operator's username. Its own writes are not sent.
     pub operator: &'a str,
@@ -54,15 +87,46 @@ pub struct Endpoint<'a> {
     pub hold: Hold,
 }
 
+/// The versions of both configurations that a registration is written over, and no other; none where they do not matter.
+#[derive(Clone, Debug, Default)]
+pub struct Versions([Option<String>; 2]);
+
+impl Versions {
+    /// The versions that are stored now.
+    pub async fn read(client: &Client) -> kube::Result<Self> {
+        let mutating = Api::<MutatingWebhookConfiguration>::all(client.clone()).get_opt(NAME).await?;
+        let validating = Api::<ValidatingWebhookConfiguration>::all(client.clone()).get_opt(NAME).await?;
+        Ok(Self([mutating.and_then(|stored| version(&stored)), validating.and_then(|stored| version(&stored))]))
+    }
+}
+
+fn version(stored: &impl Resource) -> Option<String> {
+    stored.meta().resource_version.clone()
+}
+
 /// Writes both webhook configurations (server-side apply), in place of whatever they said before.
 pub async fn register(client: &Client, endpoint: &Endpoint<'_>) -> kube::Result<()> {
-    let params = PatchParams::apply(NAME).force();
+    register_over(client, endpoint, &Versions::default()).await.map(drop)
+}
+
+/// The same over these versions alone: a conflict (409) where somebody wrote since. Returns what is stored then.
+pub async fn register_over(client: &Client, endpoint: &Endpoint<'_>, over: &Versions) -> kube::Result<Versions> {
     let [mutating, validating] = configurations(endpoint);
-    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    api.patch(NAME, &params, &Patch::Apply(mutating)).await?;
-    let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    api.patch(NAME, &params, &Patch::Apply(validating)).await?;
-    Ok(())
+    let [over_mutating, over_validating] = &over.0;
+    let mutating = apply::<MutatingWebhookConfiguration>(client, mutating, over_mutating).await?;
+    let validating = apply::<ValidatingWebhookConfiguration>(client, validating, over_validating).await?;
+    Ok(Versions([mutating, validating]))
+}
+
+async fn apply<K>(client: &Client, mut wanted: Value, over: &Option<String>) -> kube::Result<Option<String>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    if let Some(over) = over {
+        wanted["metadata"]["resourceVersion"] = json!(over);
+    }
+    let (api, params) = (Api::<K>::all(client.clone()), PatchParams::apply(NAME).force());
+    Ok(version(&api.patch(NAME, &params, &Patch::Apply(wanted)).await?))
 }
 
 /// Whether the API server serves MutatingAdmissionPolicies in a version that is there to stay.
@@ -237,16 +301,12 @@ fn configuration(kind: &str, webhooks: Vec<Value>) -> Value {
 }
 
 fn json_of(webhook: &Webhook, endpoint: &Endpoint<'_>, mutating: bool) -> Value {
-    use base64::{Engine, engine::general_purpose::STANDARD};
     let [group, version, resource] = webhook.resource;
     let needed = webhook.failure_policy == "Fail";
     let mut json = json!({
         "name": format!("{}.{}", webhook.name, names::GROUP),
         "admissionReviewVersions": ["v1"],
-        "clientConfig": {
-            "url": format!("{}{}", endpoint.url, webhook.path),
-            "caBundle": STANDARD.encode(endpoint.authority),
-        },
+        "clientConfig": endpoint.at.client_config(webhook.path, endpoint.authority),
         "rules": [{
             "apiGroups": [group],
             "apiVersions": [version],

@@ -5,16 +5,19 @@ use crate::admission::deciders::Deciders;
 use crate::admission::{AdmissionReview, Answer, Context, GateView, Verdict, registration};
 use crate::audit::Refusals;
 use crate::binding::Keyring;
+use crate::telemetry::Readiness;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, Version, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use jiff::Timestamp;
-use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use rustls::ServerConfig;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Largest review that is read: two objects of the largest size that etcd takes, and room around them.
@@ -29,8 +32,8 @@ pub struct Server {
     pub view: Arc<dyn GateView>,
     /// Whom the cluster authorizes to approve.
     pub deciders: Arc<Deciders>,
-    /// Whether the operator knows everything it watches.
-    pub ready: Arc<AtomicBool>,
+    /// Whether the operator can do its part.
+    pub readiness: Readiness,
     /// Where refusals are counted for the audit trail.
     pub refusals: Arc<Mutex<Refusals>>,
 }
@@ -45,6 +48,7 @@ pub fn router(server: Server) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .layer(DefaultBodyLimit::max(LARGEST))
+        .layer(from_fn_with_state(server.readiness.clone(), farewell))
         .with_state(server)
 }
 
@@ -108,15 +112,32 @@ impl Server {
     }
 }
 
-async fn ready(State(server): State<Server>) -> (StatusCode, &'static str) {
-    match server.ready.load(Ordering::Acquire) {
-        true => (StatusCode::OK, "ok"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the watches have not listed everything yet"),
-    }
+async fn ready(State(server): State<Server>) -> (StatusCode, String) {
+    let (ready, lines) = server.readiness.tell();
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, lines.into_iter().map(|line| format!("{line}\n")).collect())
 }
 
-/// Serves on an open listener until it fails.
-pub async fn serve(listener: TcpListener, tls: RustlsConfig, server: Server) -> std::io::Result<()> {
+/// Once it is to end, each connection ends with its next answer, so that its client makes the one after elsewhere: to close
+/// them all at the end would cut off what was just sent.
+async fn farewell(State(readiness): State<Readiness>, request: Request, next: Next) -> Response {
+    let version = request.version();
+    let mut response = next.run(request).await;
+    // HTTP/2 has a way of its own, and forbids this one.
+    if readiness.is_ending() && version < Version::HTTP_2 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Serves on an open listener until it fails, or until it is told to end.
+pub async fn serve(
+    listener: TcpListener,
+    tls: ServerConfig,
+    server: Server,
+    handle: Handle<SocketAddr>,
+) -> std::io::Result<()> {
     listener.set_nonblocking(true)?;
-    axum_server::from_tcp_rustls(listener, tls)?.serve(router(server).into_make_service()).await
+    let served = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(Arc::new(tls)))?;
+    served.handle(handle).serve(router(server).into_make_service()).await
 }

@@ -75,6 +75,8 @@ pub const SERVICE_ACCOUNT: &str = "countersign";
 pub const SIGNING_KEY_SECRET: &str = "countersign-signing-key";
 /// Secret that takes its place once a key is replaced: it holds all keys that are accepted.
 pub const SIGNING_KEYS_SECRET: &str = "countersign-signing-keys";
+/// Secret in the operator's namespace that holds the certificate under which admission is served.
+pub const CERTIFICATE_SECRET: &str = "countersign-admission-certificate";
 /// ConfigMap in the operator's namespace: the newest checkpoint of the audit trail, under `checkpoint`.
 pub const CHECKPOINT: &str = "countersign-checkpoint";
 /// ConfigMap in the operator's namespace: every public key that signed, in base64, by its name.

@@ -77,7 +77,7 @@ pub async fn show(leadership: &Leadership, gauge: &Gauge) -> String {
 }
 
 /// The name of the Pod or of the machine, for people who read the Lease.
-fn host() -> String {
+pub fn host() -> String {
     let told = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
     told.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()).unwrap_or_else(|| "countersign".into())
 }

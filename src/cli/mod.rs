@@ -1,5 +1,6 @@
 //! The `countersign` command: its subcommands, and what they show.
 
+mod admission;
 mod audit;
 mod bounds;
 pub mod card;

@@ -2,18 +2,18 @@
 
 use crate::admission::deciders::{AccessReviews, Deciders};
 use crate::admission::registration::{self, Hold};
-use crate::admission::{server, tls};
+use crate::admission::server;
 use crate::api::{TargetKind, names};
 use crate::audit::Refusals;
-use crate::cli::leader::{self, LeaderArgs};
+use crate::cli::admission::{Admission, AdmissionArgs, Serving};
+use crate::cli::leader::{self, Candidacy, LeaderArgs};
 use crate::cli::retention::RetentionArgs;
 use crate::cli::{logging, manifests};
 use crate::controller::{self, Index, ReadSecrets};
-use crate::integrity::{self, Integrity};
+use crate::integrity::{self, Announces, Integrity};
 use crate::lifecycle::{Cluster, Foreseen};
-use crate::telemetry::{Metrics, Telemetry, Warned};
+use crate::telemetry::{Check, Metrics, Readiness, Telemetry, Warned};
 use anyhow::{Context, bail};
-use axum_server::tls_rustls::RustlsConfig;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tracing::info;
 
@@ -41,15 +41,8 @@ pub struct Args {
     #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = names::DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
     namespace: String,
 
-    /// Address on which admission is served over HTTPS (only with --admission-url). Port 0 takes a free one.
-    #[arg(long, env = "COUNTERSIGN_ADMISSION_BIND", default_value = "127.0.0.1:9443", value_name = "ADDRESS")]
-    admission_bind: SocketAddr,
-
-    /// URL under which the API server reaches admission, such as https://127.0.0.1:9443. With it, the operator serves
-    /// admission under a certificate of its own and registers its webhook configurations with this URL. A second operator
-    /// beside the first leaves it out.
-    #[arg(long, env = "COUNTERSIGN_ADMISSION_URL", value_name = "URL")]
-    admission_url: Option<String>,
+    #[command(flatten)]
+    admission: AdmissionArgs,
 
     /// Address on which /metrics, /healthz and /readyz are served over plain HTTP; off by default. Port 0 takes a free one.
     #[arg(long, env = "COUNTERSIGN_METRICS_BIND", value_name = "ADDRESS")]
@@ -131,33 +124,45 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let refusals = Arc::new(Mutex::new(refusals(args.refusals_every)?));
     let mut tasks = JoinSet::new();
     let hold = args.hold.choose(&client).await.context("the API server does not tell what it serves")?;
-    let mut expected = manifests::admission_objects(&args.namespace, hold)?;
-    if let Some(url) = &args.admission_url {
-        let deciders = Arc::new(Deciders::new(Arc::new(AccessReviews(client.clone()))));
-        let server = server::Server {
-            key: key.clone(),
-            view: index.clone(),
-            deciders,
-            ready: ready.clone(),
-            refusals: refusals.clone(),
-        };
-        expected.extend(serve_admission(&mut tasks, &args, (url, hold), &client, server).await?);
-    }
-    let instance = format!("{}/{}", args.namespace, std::process::id());
+    let admission = args.admission.open(&args.namespace, hold)?;
+    let (leadership, candidacy) = args.leader.stand(&mut tasks, &client, &args.namespace, random()?);
+    let instance = format!("{}/{}", leader::host(), std::process::id());
     let metrics = Metrics::new();
-    let integrity = Arc::new(Integrity::new(expected, metrics.clone())?);
+    let mut expected = manifests::admission_objects(&args.namespace, hold)?;
+    expected.extend(admission.iter().flat_map(Admission::expected));
+    let awaited = admission.as_ref().map_or(&[][..], Admission::awaited);
+    let integrity = Arc::new(Integrity::new(expected, awaited, metrics.clone())?);
+    let announces = admission.as_ref().map_or(Announces::Never, |admission| admission.announces(&leadership));
+
+    let mut checks = vec![watches(ready.clone())];
+    if let Some(admission) = &admission {
+        checks.extend(admission.keep(&mut tasks, (&client, &leadership), &integrity, &metrics));
+    }
+    let readiness = Readiness::new(checks);
+    let serving = match admission {
+        Some(admission) => {
+            let server = server::Server {
+                key: key.clone(),
+                view: index.clone(),
+                deciders: Arc::new(Deciders::new(Arc::new(AccessReviews(client.clone())))),
+                readiness: readiness.clone(),
+                refusals: refusals.clone(),
+            };
+            Some(admission.serve(&mut tasks, &client, server).await?)
+        }
+        None => None,
+    };
     tasks.spawn(integrity.clone().run(integrity::Settings {
         client: client.clone(),
         namespace: args.namespace.clone(),
         instance: instance.clone(),
-        announces: args.admission_url.is_some(),
+        announces,
     }));
     if let Some(address) = args.metrics_bind {
-        let (integrity, metrics) = (integrity.clone(), metrics.clone());
+        let (integrity, metrics, readiness) = (integrity.clone(), metrics.clone(), readiness.clone());
         let details = Arc::new(move || integrity.details());
-        serve_telemetry(&mut tasks, address, Telemetry { metrics, ready: ready.clone(), details })?;
+        serve_telemetry(&mut tasks, address, Telemetry { metrics, readiness, details })?;
     }
-    let (leadership, candidacy) = args.leader.stand(&mut tasks, &client, &args.namespace, random()?);
     let (leads, gauge) = (leadership.clone(), metrics.leader.clone());
     tasks.spawn(async move { leader::show(&leads, &gauge).await });
     let settings = controller::Settings {
@@ -178,10 +183,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ready.store(true, Ordering::Release);
         info!("ready: every watch has listed everything");
     }));
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signals = Signals::new()?;
     tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM, ending"),
-        _ = interrupt.recv() => info!("SIGINT, ending"),
+        () = signals.next() => {}
         // A process that goes on without one of its tasks would look alive and do nothing.
         ended = tasks.join_next() => match ended {
             Some(Ok(what)) => bail!("{what}"),
@@ -189,8 +193,47 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             None => bail!("no task is left"),
         },
     }
-    candidacy.give_up().await;
+    readiness.end();
+    tokio::select! {
+        () = end(candidacy, serving) => {}
+        () = signals.next() => info!("asked twice, ending at once"),
+    }
     Ok(())
+}
+
+/// Another leads at once, and admission ends without a request that goes unanswered.
+async fn end(candidacy: Candidacy, serving: Option<Serving>) {
+    candidacy.give_up().await;
+    if let Some(serving) = serving {
+        serving.drain().await;
+    }
+}
+
+/// What asks a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => info!("SIGTERM, ending"),
+            _ = self.interrupt.recv() => info!("SIGINT, ending"),
+        }
+    }
+}
+
+fn watches(ready: Arc<AtomicBool>) -> (&'static str, Check) {
+    let check = move || match ready.load(Ordering::Acquire) {
+        true => (true, "every watch has listed everything".into()),
+        false => (false, "not every watch has listed everything yet".into()),
+    };
+    ("watches", Box::new(check))
 }
 
 fn random() -> anyhow::Result<u64> {
@@ -287,50 +330,9 @@ async fn client(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Client> 
     Ok(Client::try_from(config)?)
 }
 
-async fn serve_admission(
-    tasks: &mut JoinSet<String>,
-    args: &Args,
-    (url, hold): (&str, Hold),
-    client: &Client,
-    server: server::Server,
-) -> anyhow::Result<Vec<Value>> {
-    let listener = TcpListener::bind(args.admission_bind)
-        .with_context(|| format!("admission cannot listen on {}", args.admission_bind))?;
-    let (url, host) = endpoint(url, listener.local_addr()?.port())?;
-    let serving = tls::self_signed(&host).context("no certificate could be made")?;
-    let tls = RustlsConfig::from_pem(serving.certificate.into_bytes(), serving.key.into_bytes()).await?;
-    tasks.spawn(async move {
-        match server::serve(listener, tls, server).await {
-            Ok(()) => "admission ended".to_string(),
-            Err(error) => format!("admission failed: {error}"),
-        }
-    });
-    let operator = names::operator_username(&args.namespace);
-    let endpoint = registration::Endpoint { url: &url, authority: &serving.authority, operator: &operator, hold };
-    tokio::time::timeout(Duration::from_secs(30), registration::register(client, &endpoint))
-        .await
-        .context("the API server did not answer in time")?
-        .context("the webhook configurations could not be written; are the manifests applied?")?;
-    info!(url, ?hold, "admission is registered");
-    Ok(registration::configurations(&endpoint).into())
-}
-
-/// The URL to register and its host. Port 0 stands for the one that was bound.
-fn endpoint(url: &str, port: u16) -> anyhow::Result<(String, String)> {
-    let uri: axum::http::Uri = url.parse().with_context(|| format!("--admission-url {url:?} is not a URL"))?;
-    let (Some("https"), Some(host)) = (uri.scheme_str(), uri.host()) else {
-        bail!("--admission-url {url:?} must begin with https:// and name a host");
-    };
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        bail!("--admission-url {url:?} takes no path: the operator adds its own");
-    }
-    let port = uri.port_u16().filter(|p| *p != 0).unwrap_or(port);
-    Ok((format!("https://{host}:{port}{}", registration::PATH), host.trim_matches(['[', ']']).to_string()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{at_least, endpoint};
+    use super::at_least;
     use serde_json::json;
 
     #[test]
@@ -352,17 +354,6 @@ mod tests {
             (json!(null), false),
         ] {
             assert_eq!(at_least(&version, 36), newer, "{version}");
-        }
-    }
-
-    #[test]
-    fn the_registered_url_has_our_path_and_the_bound_port() {
-        let of = |url| endpoint(url, 4711).unwrap();
-        assert_eq!(of("https://127.0.0.1:0"), ("https://127.0.0.1:4711/admit".into(), "127.0.0.1".into()));
-        assert_eq!(of("https://host:9443/").0, "https://host:9443/admit");
-        assert_eq!(of("https://[::1]:9443").1, "::1");
-        for bad in ["http://host", "host", "https://host/path", "https://host?x=1", "not a url"] {
-            assert!(endpoint(bad, 1).is_err(), "{bad}");
         }
     }
 }

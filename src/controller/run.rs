@@ -149,7 +149,7 @@ fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>
         };
         // Of all Pods, those that the gate holds or held.
         let labels = (kind == Kind::Target(TargetKind::Pod)).then_some(names::HELD);
-        let scope = Scope { labels, metadata_only: controller.metadata_only(kind) };
+        let scope = Scope { labels, metadata_only: controller.metadata_only(kind), ..Scope::default() };
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let controller = controller.clone();
         tasks.spawn(async move {

@@ -62,6 +62,8 @@ impl Pulse {
 pub(crate) struct Scope<'a> {
     /// A label selector; none for all objects.
     pub labels: Option<&'a str>,
+    /// A field selector; none for all objects.
+    pub fields: Option<&'a str>,
     /// Whether only metadata is asked for.
     pub metadata_only: bool,
 }
@@ -115,7 +117,11 @@ async fn rest(pause: &mut Duration) {
 
 async fn list(api: &Api<DynamicObject>, scope: Scope<'_>) -> Result<(Vec<DynamicObject>, String), super::Error> {
     let mut objects = vec![];
-    let first = ListParams { label_selector: scope.labels.map(String::from), ..ListParams::default().limit(PAGE) };
+    let first = ListParams {
+        label_selector: scope.labels.map(String::from),
+        field_selector: scope.fields.map(String::from),
+        ..ListParams::default().limit(PAGE)
+    };
     let mut params = first.clone();
     loop {
         let page = page(api, &params, scope.metadata_only).await?;
@@ -172,8 +178,11 @@ async fn watch(
     pulse: &Pulse,
     sink: &mut impl FnMut(Change),
 ) -> Ended {
-    let params =
-        WatchParams { label_selector: scope.labels.map(String::from), ..WatchParams::default().timeout(WATCH_SECONDS) };
+    let params = WatchParams {
+        label_selector: scope.labels.map(String::from),
+        field_selector: scope.fields.map(String::from),
+        ..WatchParams::default().timeout(WATCH_SECONDS)
+    };
     let mut stream = match open(api, &params, version, scope.metadata_only).await {
         Ok(stream) => stream,
         Err(error) => {

@@ -74,6 +74,11 @@ impl Herald {
         Ok(())
     }
 
+    /// What the Lease says is not known any more.
+    pub(super) fn forget(&mut self) {
+        self.written = None;
+    }
+
     /// Tells an Event about the Lease, best effort. Each is an object of its own: a recorder would fold a second one with
     /// the same reason into the first and lose what it says.
     pub(super) async fn tell(&self, warning: bool, reason: &str, note: String) {

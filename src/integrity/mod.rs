@@ -15,7 +15,7 @@ pub mod state;
 
 pub use kind::Kind;
 pub use lease::{FINDINGS, INTACT, LEASE};
-pub use run::{Integrity, Settings};
+pub use run::{Announces, Integrity, Settings};
 
 #[cfg(test)]
 mod tests;

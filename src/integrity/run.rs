@@ -2,7 +2,7 @@
 
 use crate::api::{Condition, ConditionStatus};
 use crate::controller::watch::{Change, Pulse, Scope, follow};
-use crate::controller::{Error, call};
+use crate::controller::{Error, Leadership, call};
 use crate::integrity::Kind;
 use crate::integrity::kind::GROUP_VERSION;
 use crate::integrity::lease::Herald;
@@ -34,9 +34,39 @@ pub struct Settings {
     pub namespace: String,
     /// Which operator this is, for Events and the Lease.
     pub instance: String,
-    /// Whether to write the Lease and Events. Only an operator that knows every expected object should: one that did not
-    /// register the webhooks would call the gate intact while another sees them gone.
-    pub announces: bool,
+    /// Whether to write the Lease and Events.
+    pub announces: Announces,
+}
+
+/// Whether an operator tells of the gate. Only one that knows every expected object should: one that knows nothing of the
+/// webhooks would call the gate intact while another sees them gone.
+#[derive(Clone, Debug)]
+pub enum Announces {
+    /// It does not know all.
+    Never,
+    /// Nobody else knows as much.
+    Always,
+    /// Several know all; one is enough.
+    Leading(Leadership),
+}
+
+impl Announces {
+    fn now(&self) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::Leading(leadership) => leadership.is_mine(),
+        }
+    }
+
+    /// Waits until [`Self::now`] says something else.
+    async fn turn(&self, before: bool) {
+        match self {
+            Self::Leading(leadership) if before => leadership.lost().await,
+            Self::Leading(leadership) => leadership.mine().await,
+            Self::Never | Self::Always => std::future::pending().await,
+        }
+    }
 }
 
 /// Watches over the objects that hold the gate.
@@ -48,11 +78,23 @@ pub struct Integrity {
 }
 
 impl Integrity {
-    /// Expects exactly these objects, each with every field that the API server would fill in.
-    pub fn new(expected: Vec<Value>, metrics: Metrics) -> Result<Self, Unwatchable> {
-        let state = State::new(expected)?;
+    /// Expects exactly these objects, each with every field that the API server would fill in, and those of these kinds and
+    /// names in a way that is told later.
+    pub fn new(expected: Vec<Value>, awaited: &[(Kind, &str)], metrics: Metrics) -> Result<Self, Unwatchable> {
+        let mut state = State::new(expected)?;
+        for (kind, name) in awaited {
+            state.await_one(*kind, name);
+        }
         let pulses = state.kinds().into_iter().map(|kind| (kind, Pulse::new())).collect();
         Ok(Self { state: Mutex::new(state), pulses, news: Notify::new(), metrics })
+    }
+
+    /// From now on these may also be stored like this, and only like this once they were.
+    pub fn expect(&self, expected: Vec<Value>) {
+        let mut state = self.state();
+        expected.into_iter().for_each(|one| state.expect(one));
+        drop(state);
+        self.publish();
     }
 
     /// Somebody other than the operator started a Job or Pod that the gate held, and it was no override.
@@ -71,7 +113,7 @@ impl Integrity {
             ConditionStatus::Unknown => vec![format!("gate: {}", condition.message)],
             ConditionStatus::False => state.findings().map(|finding| format!("gate: broken: {finding}")).collect(),
         };
-        let unseen: BTreeSet<Kind> = state.unseen().collect();
+        let unseen = state.unseen();
         let silent = self
             .pulses
             .iter()
@@ -141,10 +183,11 @@ impl Integrity {
     /// Tells what changed: in the log, on the Lease, as Events. Never returns.
     async fn announce(&self, settings: Settings) -> &'static str {
         let started = Instant::now();
-        let announces = settings.announces;
-        let mut herald = Herald::new(settings.client, settings.namespace, settings.instance);
+        let Settings { client, namespace, instance, announces: announced } = settings;
+        let mut herald = Herald::new(client, namespace, instance);
         let mut failures = 0;
         loop {
+            let announces = announced.now();
             let patient = PATIENCE.saturating_sub(started.elapsed());
             let (condition, changes, next) = self.news();
             log(&changes);
@@ -163,8 +206,14 @@ impl Integrity {
                     warn!(%error, ?pause, "the Lease that tells of the gate was not written, trying again");
                     wait = sooner(wait, pause);
                 }
+            } else {
+                // Whoever tells meanwhile writes what this knows nothing of.
+                herald.forget();
             }
-            self.until_news(wait).await;
+            tokio::select! {
+                () = self.until_news(wait) => {}
+                () = announced.turn(announces) => {}
+            }
         }
     }
 

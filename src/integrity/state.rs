@@ -44,10 +44,44 @@ pub struct Changes {
     pub whole_again: bool,
 }
 
+/// Most ways in which an object may be stored: more are not on their way at once.
+const MOST_WAYS: usize = 4;
+
 #[derive(Debug)]
 struct Object {
-    expected: Value,
+    kind: Kind,
+    name: String,
+    /// How it may be stored, the last one to become so last. One that is seen rules out those before it. None where that is
+    /// not known yet.
+    expected: Vec<Value>,
+    /// As it is stored, or that it is not; none while it was not looked at.
+    stored: Option<Option<Value>>,
     findings: Vec<Finding>,
+}
+
+impl Object {
+    fn new(kind: Kind, name: &str, expected: Vec<Value>) -> Self {
+        Self { kind, name: name.into(), expected, stored: None, findings: vec![] }
+    }
+
+    fn expect(&mut self, value: Value) {
+        self.expected.retain(|known| *known != value);
+        self.expected.push(value);
+        let beyond = self.expected.len().saturating_sub(MOST_WAYS);
+        self.expected.drain(..beyond);
+    }
+
+    /// Compares what is stored with every way in which it may be. Where it is none of them, the nearest tells what is wrong.
+    fn judge(&mut self) {
+        let Some(stored) = &self.stored else { return };
+        let compared = self.expected.iter().map(|expected| compare(expected, stored.as_ref())).enumerate();
+        let nearest = compared.rev().min_by_key(|(_, findings)| findings.len());
+        let (way, findings) = nearest.unwrap_or_default();
+        if findings.is_empty() {
+            self.expected.drain(..way);
+        }
+        self.findings = findings;
+    }
 }
 
 /// What is expected, and what is wrong with what is stored.
@@ -75,7 +109,8 @@ impl State {
                 return Err(Unwatchable::Nameless(kind.name()));
             }
             let id = format!("{}/{name}", kind.name());
-            if objects.insert((kind, name), Object { expected, findings: vec![] }).is_some() {
+            let object = Object::new(kind, &name, vec![expected]);
+            if objects.insert((kind, name), object).is_some() {
                 return Err(Unwatchable::Twice(id));
             }
         }
@@ -91,14 +126,32 @@ impl State {
         })
     }
 
+    /// Expects an object of that kind and name as well, in a way that is told later.
+    pub fn await_one(&mut self, kind: Kind, name: &str) {
+        self.unseen.insert(kind);
+        self.objects.entry((kind, name.to_owned())).or_insert_with(|| Object::new(kind, name, vec![]));
+    }
+
+    /// From now on an object may also be stored like this, and only like this once it was. One of another kind or name than
+    /// those that are expected is passed over.
+    pub fn expect(&mut self, expected: Value) {
+        let kind = expected["kind"].as_str().and_then(Kind::named);
+        let name = expected.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let Some(object) = kind.and_then(|kind| self.objects.get_mut(&(kind, name))) else { return };
+        object.expect(expected);
+        object.judge();
+        self.since.extend(object.findings.iter().cloned());
+    }
+
     /// The kinds that are worth a watch.
     pub fn kinds(&self) -> BTreeSet<Kind> {
         self.objects.keys().map(|(kind, _)| *kind).collect()
     }
 
-    /// The kinds of which nothing is known yet.
-    pub fn unseen(&self) -> impl Iterator<Item = Kind> {
-        self.unseen.iter().copied()
+    /// The kinds of which nothing is known yet, or not how they should be.
+    pub fn unseen(&self) -> BTreeSet<Kind> {
+        let unknown = self.objects.values().filter(|object| object.expected.is_empty()).map(|object| object.kind);
+        self.unseen.iter().copied().chain(unknown).collect()
     }
 
     /// Whether an object of that kind and name is expected: others need not be looked at.
@@ -109,8 +162,9 @@ impl State {
     /// These are all objects of that kind, by name. Names that are not expected are passed over.
     pub fn all(&mut self, kind: Kind, stored: &BTreeMap<String, Value>) {
         self.unseen.remove(&kind);
-        for ((_, name), object) in self.objects.iter_mut().filter(|((k, _), _)| *k == kind) {
-            object.findings = compare(&object.expected, stored.get(name));
+        for object in self.objects.values_mut().filter(|object| object.kind == kind) {
+            object.stored = Some(stored.get(&object.name).cloned());
+            object.judge();
             self.since.extend(object.findings.iter().cloned());
         }
     }
@@ -118,7 +172,8 @@ impl State {
     /// An object is stored like this, or gone.
     pub fn set(&mut self, kind: Kind, name: &str, stored: Option<&Value>) {
         if let Some(object) = self.objects.get_mut(&(kind, name.to_owned())) {
-            object.findings = compare(&object.expected, stored);
+            object.stored = Some(stored.cloned());
+            object.judge();
             self.since.extend(object.findings.iter().cloned());
         }
     }
@@ -127,8 +182,9 @@ impl State {
     pub fn not_served(&mut self, kind: Kind) {
         self.unseen.remove(&kind);
         self.unserved.insert(kind);
-        for (_, object) in self.objects.iter_mut().filter(|((k, _), _)| *k == kind) {
-            object.findings = compare(&object.expected, None);
+        for object in self.objects.values_mut().filter(|object| object.kind == kind) {
+            object.stored = Some(None);
+            object.judge();
             for finding in &mut object.findings {
                 finding.problem.push_str(": this API server does not serve the kind");
             }
@@ -188,7 +244,7 @@ impl State {
     pub fn condition(&mut self, now: Timestamp) -> Condition {
         let count = self.findings().count();
         let (status, reason) = match count {
-            0 if !self.unseen.is_empty() => (ConditionStatus::Unknown, "NotSeenYet"),
+            0 if !self.unseen().is_empty() => (ConditionStatus::Unknown, "NotSeenYet"),
             0 => (ConditionStatus::True, "AsExpected"),
             _ if self.started_elsewhere.is_empty() => (ConditionStatus::False, "ObjectsChanged"),
             _ => (ConditionStatus::False, "JobsStartedElsewhere"),
@@ -196,7 +252,7 @@ impl State {
         let message = match status {
             ConditionStatus::True => "every object that holds the gate is as expected".into(),
             ConditionStatus::Unknown => {
-                let kinds: Vec<_> = self.unseen().map(Kind::plural).collect();
+                let kinds: Vec<_> = self.unseen().into_iter().map(Kind::plural).collect();
                 format!("not seen yet: {}", kinds.join(", "))
             }
             ConditionStatus::False => self.message(count),

@@ -56,6 +56,8 @@ pub struct Metrics {
     pub foreign_unsuspends: Counter,
     /// 1 while this operator decides and writes.
     pub leader: Gauge,
+    /// When the certificate ends under which admission is served, in seconds since 1970; 0 where none is served.
+    pub admission_certificate: Gauge,
     /// 1 while the audit trail can be gone on with; 0 where it is not whole, and until it was read.
     pub audit_trail_intact: Gauge,
     /// Entries of the audit trail that could not be written yet.
@@ -76,6 +78,7 @@ impl Metrics {
             gate_broken: Counter::default(),
             foreign_unsuspends: Counter::default(),
             leader: Gauge::default(),
+            admission_certificate: Gauge::default(),
             audit_trail_intact: Gauge::default(),
             audit_entries_waiting: Gauge::default(),
             audit_entries_kept: Gauge::default(),
@@ -96,6 +99,9 @@ impl Metrics {
         registry.register("foreign_unsuspends", foreign, metrics.foreign_unsuspends.clone());
         let leader = "1 while this operator decides and writes, 0 while it only watches";
         registry.register("leader", leader, metrics.leader.clone());
+        let ends = "When the certificate for admission ends, in seconds since 1970, 0 where none is served";
+        let name = "admission_certificate_expiry_timestamp_seconds";
+        registry.register(name, ends, metrics.admission_certificate.clone());
         let intact = "1 while the audit trail can be gone on with, 0 where it is not whole, or not read yet";
         registry.register("audit_trail_intact", intact, metrics.audit_trail_intact.clone());
         let waiting = "Entries of the audit trail that could not be written yet";
@@ -137,6 +143,7 @@ mod tests {
         for line in [
             "countersign_gate_intact 0",
             "countersign_leader 0",
+            "countersign_admission_certificate_expiry_timestamp_seconds 0",
             "countersign_audit_trail_intact 0",
             "countersign_audit_entries_waiting 0",
             "countersign_gate_findings 0",

@@ -3,7 +3,9 @@
 //! Knows no Kubernetes and none of the other rooms; they hold its handles.
 
 mod metrics;
+mod readiness;
 mod server;
 
 pub use metrics::{Metrics, Warned};
+pub use readiness::{Check, Readiness};
 pub use server::{Telemetry, router, serve};

@@ -1,8 +1,9 @@
 //! One control plane with admission in this process. One test at a time: some take admission away.
 
 use anyhow::{Context, Result, bail};
+use countersign::admission::certificate::{Good, Served, name_of};
 use countersign::admission::deciders::{AccessReviews, Deciders};
-use countersign::admission::registration::{Endpoint, Hold, register};
+use countersign::admission::registration::{At, Endpoint, Hold, register};
 use countersign::admission::{GateView, server, tls};
 use countersign::audit::Refusals;
 use countersign::binding::Keyring;
@@ -104,20 +105,21 @@ async fn start() -> Result<Shared> {
     let view = Arc::new(Memory { policies: Mutex::new(Some(policies())), ..Memory::default() });
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("https://{}/admit", listener.local_addr()?);
-    let serving = tls::self_signed("127.0.0.1")?;
+    let now = jiff::Timestamp::now();
+    let serving = tls::self_signed("127.0.0.1", now, jiff::SignedDuration::from_hours(24))?;
+    let served = Arc::new(Served::default());
+    served.serve(Good::check(&serving, &name_of("127.0.0.1").context("a name")?, now)?);
     let server = server::Server {
         key: Arc::new(Keyring::from_seed(&[7; 32])?),
         view: view.clone(),
         deciders: Arc::new(Deciders::new(Arc::new(AccessReviews(client_of(&cluster.admin()).await?)))),
-        ready: Arc::default(),
+        readiness: Default::default(),
         refusals: Arc::new(Mutex::new(Refusals::new("test", jiff::SignedDuration::from_secs(30)))),
     };
     // A runtime of its own: that of one test ends with it.
     std::thread::spawn(move || -> Result<()> {
         tokio::runtime::Runtime::new()?.block_on(async {
-            let (certificate, key) = (serving.certificate.into_bytes(), serving.key.into_bytes());
-            let tls = axum_server::tls_rustls::RustlsConfig::from_pem(certificate, key).await?;
-            Ok(server::serve(listener, tls, server).await?)
+            Ok(server::serve(listener, tls::server_config(served)?, server, Default::default()).await?)
         })
     });
     Ok(Shared { cluster, url, authority: serving.authority, view })
@@ -125,7 +127,7 @@ async fn start() -> Result<Shared> {
 
 impl Lab {
     pub fn endpoint(&self, hold: Hold) -> Endpoint<'_> {
-        Endpoint { url: &self.shared.url, authority: &self.shared.authority, operator: OPERATOR, hold }
+        Endpoint { at: At::Url(&self.shared.url), authority: &self.shared.authority, operator: OPERATOR, hold }
     }
 
     /// A client for this runtime.

@@ -5,7 +5,7 @@ mod lab;
 mod verdicts;
 
 use anyhow::{Context, Result, ensure};
-use countersign::admission::registration::{Hold, NAME, configurations, register, serves_mutating_policies};
+use countersign::admission::registration::{At, Hold, NAME, configurations, register, serves_mutating_policies};
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use kube::api::Api;
 use lab::{job, lab};
@@ -44,7 +44,7 @@ async fn a_dead_webhook_blocks_jobs_only_where_it_holds_them() -> Result<()> {
     let lab = lab().await?;
     let namespace = lab.namespace("dead", json!({"countersign.dev/gate": "enforce"})).await?;
     let mut endpoint = lab.endpoint(Hold::Policy);
-    endpoint.url = "https://127.0.0.1:1/admit";
+    endpoint.at = At::Url("https://127.0.0.1:1/admit");
     register(&lab.client().await?, &endpoint).await?;
     // Once this one is neither refused nor held, the registration is known everywhere.
     lab.until(&namespace, |job| job["spec"]["suspend"] == json!(false)).await?;

@@ -3,7 +3,7 @@
 use crate::support::client;
 use crate::{cluster, event, lease};
 use anyhow::Result;
-use countersign::integrity::{Integrity, Settings};
+use countersign::integrity::{Announces, Integrity, Settings};
 use countersign::telemetry::Metrics;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -52,9 +52,13 @@ async fn every_kind_is_watched_and_a_job_started_elsewhere_is_told() -> Result<(
 
     let client = client(&admin).await?;
     let metrics = Metrics::new();
-    let integrity = Arc::new(Integrity::new(all(), metrics.clone())?);
-    let settings =
-        Settings { client: client.clone(), namespace: SPACE.into(), instance: "test".into(), announces: true };
+    let integrity = Arc::new(Integrity::new(all(), &[], metrics.clone())?);
+    let settings = Settings {
+        client: client.clone(),
+        namespace: SPACE.into(),
+        instance: "test".into(),
+        announces: Announces::Always,
+    };
     let running = tokio::spawn(integrity.clone().run(settings));
     lease(&client, SPACE, "True", "").await?;
     assert_eq!(integrity.details(), ["gate: intact"]);

@@ -1,11 +1,11 @@
 //! What the API server is told, in both ways to hold.
 
-use crate::admission::registration::{Endpoint, Hold, configurations};
+use crate::admission::registration::{At, Endpoint, Hold, configurations};
 use serde_json::{Value, json};
 
 fn registered(hold: Hold) -> [Value; 2] {
     configurations(&Endpoint {
-        url: "https://127.0.0.1:9443/admit",
+        at: At::Url("https://127.0.0.1:9443/admit"),
         authority: "PEM",
         operator: "system:serviceaccount:gate:countersign",
         hold,
@@ -130,4 +130,25 @@ fn what_runs_by_itself_costs_no_call() {
     assert!(conditions("unsuspend").contains("countersign.dev/override-reason"));
     assert!(conditions("cronjobs").contains("object.spec != oldObject.spec"));
     assert_eq!(conditions("jobs"), "null");
+}
+
+#[test]
+fn behind_a_service_every_webhook_names_it_with_its_path() {
+    let endpoint = Endpoint {
+        at: At::Service { namespace: "gate", name: "countersign" },
+        authority: "PEM",
+        operator: "system:serviceaccount:gate:countersign",
+        hold: Hold::Webhook,
+    };
+    let beside = registered(Hold::Webhook);
+    for (configuration, beside) in configurations(&endpoint).iter().zip(&beside) {
+        for (webhook, beside) in webhooks(configuration).iter().zip(webhooks(beside)) {
+            let path = beside["clientConfig"]["url"].as_str().unwrap().trim_start_matches("https://127.0.0.1:9443");
+            let service = json!({"namespace": "gate", "name": "countersign", "path": path, "port": 443});
+            assert_eq!(webhook["clientConfig"], json!({"service": service, "caBundle": "UEVN"}));
+            let mut rest = webhook.clone();
+            rest["clientConfig"] = beside["clientConfig"].clone();
+            assert_eq!(rest, *beside, "nothing else depends on it");
+        }
+    }
 }

@@ -15,15 +15,22 @@ use anyhow::{Context, Result};
 /// kernel closes it even when we are killed or leak the handle, so nothing depends on a destructor.
 ///
 /// The command is killed outright: its state is disposable, and an API server asked politely waits for its watches.
+///
+/// What asks the command to end (TERM) goes to the whole group, and it may take its time: until then we stay.
 const WATCHDOG: &str = r#"
+trap : TERM
 exec 3<&0
 "$@" </dev/null 3<&- &
 child=$!
-{ read -r _; kill -9 "$child"; } <&3 2>/dev/null &
+{ trap '' TERM; read -r _; kill -9 "$child"; } <&3 2>/dev/null &
 watcher=$!
 wait "$child"
 status=$?
-kill "$watcher" 2>/dev/null
+while kill -0 "$child" 2>/dev/null; do
+    wait "$child"
+    status=$?
+done
+kill -9 "$watcher" 2>/dev/null
 exit "$status"
 "#;
 

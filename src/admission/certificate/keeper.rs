@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -28,6 +28,8 @@ use tracing::{info, warn};
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Waits after a failure, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// How late a watch may tell what was registered. To expect it before that would tell of a gate that is broken.
+const HEARD: Duration = Duration::from_secs(2);
 /// Type of a Secret that the operator makes.
 const TYPE: &str = "countersign.dev/admission-certificate";
 
@@ -90,6 +92,8 @@ pub struct Keeper {
     /// Why the Secret's pair cannot be served, if so.
     trouble: Mutex<Option<String>>,
     news: Notify,
+    /// What the webhooks may trust, as it was told last.
+    told: Mutex<Vec<String>>,
     /// Whether it leads, and never registered yet.
     owes: AtomicBool,
 }
@@ -98,7 +102,16 @@ pub struct Keeper {
 #[derive(Default)]
 struct Term {
     registered: Option<String>,
+    /// When it did so first.
+    since: Option<Instant>,
     versions: Option<Versions>,
+}
+
+impl Term {
+    /// Whether the watches have told of what it registered.
+    fn has_settled(&self) -> bool {
+        self.since.is_some_and(|since| HEARD <= since.elapsed())
+    }
 }
 
 impl Keeper {
@@ -106,7 +119,15 @@ impl Keeper {
     pub fn new(settings: Settings) -> Self {
         let secrets = Api::namespaced(settings.client.clone(), &settings.namespace);
         let trouble = Mutex::new(Some("it was not looked at yet".into()));
-        Self { settings, secrets, seen: Mutex::default(), trouble, news: Notify::new(), owes: AtomicBool::new(false) }
+        Self {
+            settings,
+            secrets,
+            seen: Mutex::default(),
+            trouble,
+            news: Notify::new(),
+            told: Mutex::default(),
+            owes: AtomicBool::new(false),
+        }
     }
 
     /// Whether a certificate is served, in words.
@@ -172,11 +193,15 @@ impl Keeper {
     }
 
     async fn work(&self) {
-        let (mut term, mut told, mut failures, mut registered) = (Term::default(), vec![], 0, false);
+        let (mut term, mut failures, mut registered) = (Term::default(), 0, false);
         loop {
             let leads = self.settings.leadership.is_mine();
             self.owes.store(leads && !registered, Ordering::Release);
-            let stored = self.look(&mut told);
+            let stored = self.look();
+            // Where nothing was expected yet, who leads registers first.
+            if let Some(stored) = stored.as_ref().filter(|_| !leads || term.has_settled() || self.expects()) {
+                self.tell(stored.expectations());
+            }
             let mut wait = LOOK_AGAIN;
             match stored {
                 Some(stored) if leads => match self.step(&stored, &mut term).await {
@@ -185,7 +210,10 @@ impl Keeper {
                         registered |= term.registered.is_some();
                         continue;
                     }
-                    Ok(Some(longest)) => (failures, wait) = (0, longest.min(LOOK_AGAIN)),
+                    Ok(Some(longest)) => {
+                        let most = if term.has_settled() { LOOK_AGAIN } else { HEARD };
+                        (failures, wait) = (0, longest.min(most));
+                    }
                     Err(error) => {
                         failures += 1;
                         wait = (BACKOFF.0 * 2u32.saturating_pow(failures.min(12))).min(BACKOFF.1);
@@ -210,9 +238,8 @@ impl Keeper {
         }
     }
 
-    /// Serves what the Secret says, if that can be served, and expects the webhooks to trust it. Returns what can be used of
-    /// it; none while it was not looked at.
-    fn look(&self, told: &mut Vec<String>) -> Option<Stored> {
+    /// Serves what the Secret says, if that can be served. Returns what can be used of it; none while it was not looked at.
+    fn look(&self) -> Option<Stored> {
         let seen = lock(&self.seen).clone()?;
         let now = Timestamp::now();
         let (stored, trouble) = match &seen {
@@ -222,11 +249,7 @@ impl Keeper {
             }
             None => (Stored::default(), Some("it is not there".into())),
         };
-        if let Some(current) = &stored.current
-            && self.settings.served.serve(current.clone())
-        {
-            info!(until = %current.until, secret = self.settings.secret, "another certificate is served from now on");
-        }
+        self.serve(&stored);
         let mut before = lock(&self.trouble);
         if let Some(trouble) = trouble.as_ref().filter(|trouble| before.as_ref() != Some(trouble)) {
             warn!("{}: {trouble}", self.named());
@@ -235,8 +258,14 @@ impl Keeper {
         drop(before);
         let serving = self.settings.served.now(now);
         self.settings.expiry.set(serving.map_or(0, |pair| pair.until.as_second()));
-        self.tell(expectations(&stored), told);
         Some(stored)
+    }
+
+    fn serve(&self, stored: &Stored) {
+        let Some(current) = &stored.current else { return };
+        if self.settings.served.serve(current.clone()) {
+            info!(until = %current.until, secret = self.settings.secret, "another certificate is served from now on");
+        }
     }
 
     /// What counts of the Secret: nothing beyond the pair that is served, where somebody else keeps it.
@@ -248,18 +277,21 @@ impl Keeper {
     }
 
     /// Says once how the webhooks are to be stored.
-    fn tell(&self, bundles: Vec<String>, told: &mut Vec<String>) {
+    fn tell(&self, bundles: Vec<String>) {
+        let mut told = lock(&self.told);
         if bundles.is_empty() || bundles == *told {
             return;
         }
-        for bundle in &bundles {
-            self.expect(bundle);
-        }
+        bundles.iter().for_each(|bundle| self.expect(bundle));
         *told = bundles;
     }
 
     fn expect(&self, bundle: &str) {
         (self.settings.expects)(configurations(&self.endpoint(bundle)).into());
+    }
+
+    fn expects(&self) -> bool {
+        !lock(&self.told).is_empty()
     }
 
     /// The leader's next step. None where there is another at once, else after how long to look again.
@@ -315,9 +347,7 @@ impl Keeper {
         match written {
             Ok(written) => {
                 // Before anything else is heard of the Secret: what others may take from it must stay trusted here.
-                if let Some(current) = &stored.current {
-                    self.settings.served.serve(current.clone());
-                }
+                self.serve(stored);
                 self.see(Some(written));
             }
             Err(error) if error.class() == Class::Conflict => {
@@ -338,13 +368,15 @@ impl Keeper {
         if !self.settings.leadership.is_mine() {
             return Ok(());
         }
+        if self.expects() {
+            self.expect(&bundle);
+        }
         let endpoint = self.endpoint(&bundle);
         let written = registration::register_over(client, &endpoint, &versions);
         term.versions = Some(call("register the webhooks", written).await?);
         info!(at = ?endpoint.at, hold = ?endpoint.hold, "admission is registered");
-        // The first time nobody has said so yet: there was nothing to be expected.
-        self.expect(&bundle);
         term.registered = Some(bundle);
+        term.since.get_or_insert_with(Instant::now);
         Ok(())
     }
 
@@ -360,17 +392,6 @@ impl Keeper {
         let error = error.server_message();
         warn!(error, ?pause, "the certificate for admission could not be kept, trying again");
     }
-}
-
-/// What the webhooks may trust while the Secret says this: also what they trusted before its next pair was announced.
-/// Nothing is known where nothing is served yet.
-fn expectations(stored: &Stored) -> Vec<String> {
-    if stored.current.is_none() {
-        return vec![];
-    }
-    let announced = stored.next.as_ref().is_none_or(|next| next.announced.is_some());
-    let before = (!announced).then(|| Stored { next: None, ..stored.clone() }.bundle());
-    before.into_iter().chain([stored.bundle()]).collect()
 }
 
 fn secret_of(object: DynamicObject) -> Option<Secret> {

@@ -101,6 +101,17 @@ impl Stored {
         all.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
+    /// What the webhooks may trust while this is stored: also what they trusted before the next pair was announced. Nothing is
+    /// known where nothing is served yet.
+    pub fn expectations(&self) -> Vec<String> {
+        if self.current.is_none() {
+            return vec![];
+        }
+        let announced = self.next.as_ref().is_none_or(|next| next.announced.is_some());
+        let before = (!announced).then(|| Self { next: None, ..self.clone() }.bundle());
+        before.into_iter().chain([self.bundle()]).collect()
+    }
+
     /// Whether that pair's authority is among them.
     pub fn trusts(&self, pair: &Good) -> bool {
         let pairs = self.current.iter().chain(self.next.as_ref().map(|next| &next.pair));

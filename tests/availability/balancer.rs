@@ -1,0 +1,103 @@
+//! What a Service is in a cluster: leads each new connection to an operator that says it is ready, and leaves those alone that
+//! are there.
+
+use anyhow::Result;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+
+/// How often operators are asked whether they are ready.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Where an operator serves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backend {
+    pub admission: SocketAddr,
+    pub readiness: SocketAddr,
+}
+
+#[derive(Default)]
+struct State {
+    backends: Vec<Backend>,
+    ready: Vec<Backend>,
+    next: usize,
+}
+
+/// The running balancer. It ends with the runtime of its test.
+#[derive(Clone)]
+pub struct Balancer {
+    pub address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl Balancer {
+    pub async fn start() -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let balancer = Self { address: listener.local_addr()?, state: Arc::default() };
+        tokio::spawn(balancer.clone().probe());
+        let accepting = balancer.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                if let Some(backend) = accepting.pick() {
+                    tokio::spawn(pass(client, backend));
+                }
+            }
+        });
+        Ok(balancer)
+    }
+
+    pub fn add(&self, backend: Backend) {
+        self.state.lock().unwrap().backends.push(backend);
+    }
+
+    /// Those that said so when they were asked last.
+    pub fn ready(&self) -> Vec<Backend> {
+        self.state.lock().unwrap().ready.clone()
+    }
+
+    fn pick(&self) -> Option<Backend> {
+        let mut state = self.state.lock().unwrap();
+        state.next += 1;
+        let number = state.next % state.ready.len().max(1);
+        state.ready.get(number).copied()
+    }
+
+    async fn probe(self) {
+        loop {
+            let backends = self.state.lock().unwrap().backends.clone();
+            let mut ready = vec![];
+            for backend in backends {
+                if is_ready(backend.readiness).await {
+                    ready.push(backend);
+                }
+            }
+            self.state.lock().unwrap().ready = ready;
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+}
+
+async fn pass(mut client: TcpStream, backend: Backend) {
+    if let Ok(mut server) = TcpStream::connect(backend.admission).await {
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+    }
+}
+
+async fn is_ready(address: SocketAddr) -> bool {
+    matches!(said(address, "/readyz").await, Ok(said) if said.starts_with("HTTP/1.1 200"))
+}
+
+/// What an operator answers to a GET.
+pub async fn said(address: SocketAddr, path: &str) -> Result<String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await?;
+        anyhow::Ok(said)
+    };
+    tokio::time::timeout(Duration::from_secs(2), ask).await?
+}

@@ -4,6 +4,7 @@
 //! `COUNTERSIGN_UPDATE=1 cargo test --test generated` writes the CRDs and docs/reference anew.
 
 mod book;
+mod chart;
 mod command_lines;
 mod commands;
 mod reference;

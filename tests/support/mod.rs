@@ -43,8 +43,14 @@ async fn install(cluster: ControlPlane) -> Result<ControlPlane> {
     // Fails when another test was first, and then it is there.
     let _ = rustls::crypto::ring::default_provider().install_default();
     countersign().install(&cluster).await?;
-    cluster.admin().kubectl(["apply", "--filename", "-"]).stdin(SHARED_ROLES).ok().await?;
+    shared_roles(&cluster).await?;
     Ok(cluster)
+}
+
+/// Binds people to the roles that the manifests made.
+pub async fn shared_roles(cluster: &ControlPlane) -> Result<()> {
+    cluster.admin().kubectl(["apply", "--filename", "-"]).stdin(SHARED_ROLES).ok().await?;
+    Ok(())
 }
 
 /// The control plane that the tests of one binary share, with an operator.

@@ -14,8 +14,12 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 const LEASES: Served = Served::new("coordination.k8s.io", "v1", "Lease", "leases");
+
+/// Between two looks, with `--wait`.
+const AGAIN: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "Examples:
   countersign check
@@ -35,6 +39,9 @@ pub struct Args {
     /// Namespace the operator lives in
     #[arg(long, env = "COUNTERSIGN_NAMESPACE", default_value = names::DEFAULT_NAMESPACE, value_parser = dns_label, value_name = "NAMESPACE")]
     pub operator_namespace: String,
+    /// Seconds for which to look again while something is not well, such as right after an installation
+    #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(..=3600))]
+    pub wait: u16,
     /// Which cluster, and as whom.
     #[command(flatten)]
     pub connection: Connection,
@@ -46,16 +53,26 @@ type Look = (&'static str, Result<String, String>);
 /// Looks, and prints a line for each thing.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let cluster = args.connection.cluster().await?;
+    let until = Instant::now() + Duration::from_secs(args.wait.into());
+    loop {
+        let looks = look(args, &cluster).await?;
+        let well = looks.iter().all(|(_, found)| found.is_ok());
+        if well || until <= Instant::now() {
+            crate::cli::print(&looks.iter().map(line).collect::<String>())?;
+            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn look(args: &Args, cluster: &Cluster) -> anyhow::Result<[Look; 3]> {
     let namespace = args.namespace.as_ref().unwrap_or(&cluster.namespace);
     let lease = async |name| cluster.get(LEASES, Some(&args.operator_namespace), name).await;
-    let looks: [Look; 3] = [
-        ("admission", admission(&cluster, namespace).await?),
+    Ok([
+        ("admission", admission(cluster, namespace).await?),
         ("gate", gate(lease(GATE_LEASE).await?)),
         ("leader", leader(lease(LEADER_LEASE).await?, Timestamp::now())),
-    ];
-    crate::cli::print(&looks.iter().map(line).collect::<String>())?;
-    let well = looks.iter().all(|(_, found)| found.is_ok());
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    ])
 }
 
 fn line((what, found): &Look) -> String {

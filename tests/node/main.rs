@@ -7,7 +7,11 @@ mod support;
 mod approved;
 mod containers;
 mod gone;
+mod installed;
 mod reach;
+mod release;
+#[path = "../availability/stream.rs"]
+mod stream;
 
 use anyhow::{Context, Result, ensure};
 use countersign_testbed::{ControlPlane, Identity, Image, Node, Operator, Options};

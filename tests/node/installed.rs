@@ -1,0 +1,309 @@
+//! From `helm install` on: operators in Pods behind a Service, a workflow in a Pod, and the container that was approved.
+
+use crate::release::{self, IMAGE as COUNTERSIGN};
+use crate::stream::Stream;
+use crate::support::{Space, by_sre, countersign, shared_roles};
+use crate::{IMAGE as PROGRAM, add_images, pod_spec, real, restricted};
+use anyhow::{Context, Result, ensure};
+use countersign_testbed::{ControlPlane, Identity};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
+const HOME: &str = "countersign-system";
+/// What an operator that was killed costs users, at most: nobody can tell the API server faster than the node notices.
+const WINDOW: Duration = Duration::from_secs(10);
+
+struct Lab {
+    cluster: ControlPlane,
+    admin: Identity,
+    alice: Identity,
+}
+
+impl Lab {
+    async fn new() -> Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let cluster = ControlPlane::start(real()).await?;
+        cluster.observer()?;
+        add_images(&cluster).await?;
+        release::add_image(cluster.real_node()?).await?;
+        let (admin, alice) = (cluster.admin(), cluster.user("alice", &["sre"])?);
+        Ok(Self { cluster, admin, alice })
+    }
+
+    async fn helm(&self, args: &[&str]) -> Result<String> {
+        let args = args.iter().copied().chain(["--namespace", HOME]);
+        self.cluster.real_node()?.helm(&self.admin, args).await?.succeeded()
+    }
+
+    /// Installs or upgrades, and waits until every Pod is ready.
+    async fn release(&self, verb: &str, more: &[&str]) -> Result<()> {
+        let flags = [
+            verb,
+            "countersign",
+            CHART,
+            "--set=image.repository=localhost/countersign,image.pullPolicy=Never",
+            "--set=leaseSeconds=5,drainSeconds=5",
+            "--wait",
+            "--timeout=120s",
+        ];
+        let said = self.helm(&[&flags, more].concat()).await;
+        if said.is_err() {
+            let pods = self.home(&["get", "pods", "--output=yaml"]).await?;
+            let logs = self.home(&["logs", "--selector=app.kubernetes.io/name=countersign", "--tail=50"]).await;
+            eprintln!("{pods}\n{logs:?}");
+        }
+        said.map(drop)
+    }
+
+    async fn home(&self, args: &[&str]) -> Result<String> {
+        self.admin.kubectl(args.iter().copied().chain(["--namespace", HOME])).ok().await
+    }
+
+    /// Brings back what somebody saved.
+    async fn restore(&self, saved: &str) -> Result<()> {
+        let mut object: Value = serde_json::from_str(saved)?;
+        let metadata = object["metadata"].as_object_mut().context("metadata")?;
+        metadata.retain(|field, _| ["name", "namespace", "labels"].contains(&field.as_str()));
+        self.admin.kubectl(["create", "--filename", "-"]).stdin(object.to_string()).ok().await?;
+        Ok(())
+    }
+
+    /// The Pod of the operator that leads.
+    async fn leader(&self) -> Result<String> {
+        let holder = self.home(&["get", "lease", "countersign", "--output=jsonpath={.spec.holderIdentity}"]).await?;
+        let pods = self.home(&["get", "pods", "--output=jsonpath={.items[*].metadata.name}"]).await?;
+        let leads = pods.split(' ').find(|pod| holder.starts_with(*pod));
+        Ok(leads.with_context(|| format!("{holder:?} is none of {pods}"))?.to_owned())
+    }
+
+    /// Approves what the gate or a workflow asked.
+    async fn approve(&self, space: &Space, name: &str) -> Result<()> {
+        let digest = space.digest(name).await?;
+        space.review(&self.alice, name, "Approve", &digest).ok().await?;
+        Ok(())
+    }
+}
+
+/// A policy that decides what its tag says.
+fn policy() -> Value {
+    let mut rules = by_sre();
+    let approvals = rules[0]["approvals"].clone();
+    let rule = |name: &str| json!({"name": name, "when": {"riskTags": [name]}, "decision": "RequireApproval", "approvals": approvals});
+    let (mut brief, mut soon) = (rule("brief"), rule("soon"));
+    brief["constraints"] = json!({"maxRuntimeSeconds": 5});
+    soon["pendingTimeoutSeconds"] = json!(5);
+    rules.as_array_mut().into_iter().for_each(|all| all.extend([brief.clone(), soon.clone()]));
+    rules
+}
+
+/// A workflow's Pod: asks for a Job that it creates suspended, and waits.
+async fn workflow(space: &Space, name: &str, tags: &[&str], job: Value) -> Result<()> {
+    let ask = json!({"run_id": name, "step_id": "remediate", "reason": "prod write detected", "risk_tags": tags,
+        "requested_by": "workflow.incident-triage"});
+    let data = json!({"request.json": ask.to_string(), "job.json": job.to_string()});
+    let files = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+    let args = [
+        "request",
+        "--file=/etc/step/request.json",
+        "--job=/etc/step/job.json",
+        "--wait",
+        "--timeout=2m",
+        "--name",
+        name,
+    ];
+    let mut spec = pod_spec(COUNTERSIGN, &args);
+    spec["serviceAccountName"] = json!("triage");
+    spec["volumes"] = json!([{"name": "step", "configMap": {"name": name}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "step", "mountPath": "/etc/step"}]);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec});
+    for object in [files, pod] {
+        space
+            .admin
+            .kubectl(["create", "--namespace", &space.namespace, "--filename", "-"])
+            .stdin(object.to_string())
+            .ok()
+            .await?;
+    }
+    Ok(())
+}
+
+/// How the workflow's Pod ended.
+async fn ended(space: &Space, name: &str) -> Result<i64> {
+    let code = "/status/containerStatuses/0/state/terminated/exitCode";
+    let pod = space.wait("pods", name, |pod| pod.pointer(code).is_some()).await?;
+    Ok(pod.pointer(code).and_then(Value::as_i64).unwrap_or(-1))
+}
+
+fn job(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"suspend": true, "backoffLimit": 0, "template": {"spec": spec}}})
+}
+
+/// A Job whose container goes on only with a receipt that holds for it.
+fn verifying(name: &str) -> Value {
+    let args =
+        ["receipt", "verify", "--receipt=/etc/countersign/receipt", "--keys=/etc/keys/keys", "--job-uid=$(JOB_UID)"];
+    let mut spec = pod_spec(COUNTERSIGN, &args);
+    let field = |path: &str| json!({"fieldPath": path});
+    spec["volumes"] = json!([
+        {"name": "receipt", "downwardAPI": {"items": [{"path": "receipt", "fieldRef": field("metadata.annotations['countersign.dev/receipt']")}]}},
+        {"name": "keys", "configMap": {"name": "keys"}}]);
+    let container = &mut spec["containers"][0];
+    container["env"] = json!([{"name": "JOB_UID", "valueFrom": {"fieldRef": field("metadata.labels['batch.kubernetes.io/controller-uid']")}}]);
+    container["volumeMounts"] =
+        json!([{"name": "receipt", "mountPath": "/etc/countersign"}, {"name": "keys", "mountPath": "/etc/keys"}]);
+    job(name, spec)
+}
+
+async fn publish_keys(lab: &Lab, space: &Space) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let path = |name: &str| scratch.path().join(name).to_string_lossy().into_owned();
+    let (trail, keys, kubeconfig) = (path("trail"), path("keys"), lab.admin.kubeconfig.to_string_lossy());
+    let args = ["audit", "export", "--output", &trail, "--keys", &keys, "--kubeconfig", &kubeconfig];
+    countersign().run(&args, "").await?.succeeded()?;
+    let create = ["create", "configmap", "keys", "--namespace", &space.namespace, &format!("--from-file=keys={keys}")];
+    lab.admin.kubectl(create).ok().await?;
+    Ok(())
+}
+
+/// The whole way, each part in its own container.
+async fn the_story(lab: &Lab) -> Result<()> {
+    let space = Space::new(&lab.cluster, "story").await?;
+    space.policy(policy()).await?;
+    publish_keys(lab, &space).await?;
+    let within = |args: &[&str]| lab.admin.kubectl(["--namespace=story"].iter().chain(args).copied());
+
+    workflow(&space, "approved", &["prod", "write"], verifying("approved")).await?;
+    let digest = space.digest("approved").await?;
+    let bound = within(&["get", "pods", "--selector=job-name=approved", "--output=name"]).ok().await?;
+    assert_eq!(bound.trim(), "", "it runs before it is approved");
+    let began = Instant::now();
+    space.review(&lab.alice, "approved", "Approve", &digest).ok().await?;
+    within(&["wait", "--for=condition=Complete", "job/approved", "--timeout=60s"]).ok().await?;
+    eprintln!("from the approval to the end of its container {:?}", began.elapsed());
+    assert_eq!(ended(&space, "approved").await?, 0);
+    let verified: Value = serde_json::from_str(&within(&["logs", "job/approved"]).ok().await?)?;
+    assert_eq!(verified["maxRuntimeSeconds"], json!(900), "{verified}");
+
+    workflow(&space, "denied", &["prod", "write"], verifying("denied")).await?;
+    let digest = space.digest("denied").await?;
+    space.review(&lab.alice, "denied", "Deny", &digest).ok().await?;
+    assert_eq!(ended(&space, "denied").await?, 3);
+    workflow(&space, "late", &["soon"], verifying("late")).await?;
+    assert_eq!(ended(&space, "late").await?, 4);
+    for name in ["denied", "late"] {
+        ensure!(!space.started(name).await?, "{name} was started");
+    }
+
+    // It obeys the deadline that its policy set.
+    workflow(&space, "endless", &["brief"], job("endless", pod_spec(PROGRAM, &["serve", "8080"]))).await?;
+    lab.approve(&space, "endless").await?;
+    assert_eq!(ended(&space, "endless").await?, 0, "the workflow goes on once its Job was started");
+    within(&["wait", "--for=condition=Failed", "job/endless", "--timeout=60s"]).ok().await?;
+    let failed = space.get("jobs", "endless").await?.to_string();
+    ensure!(failed.contains("DeadlineExceeded"), "{failed}");
+    Ok(())
+}
+
+/// Nobody asked for it: the gate holds it, and asks.
+async fn the_gate(lab: &Lab, space: &Space) -> Result<()> {
+    let mut bare = job("bare", pod_spec(PROGRAM, &["say", "remediated"]));
+    bare["spec"]["suspend"] = json!(false);
+    let annotations =
+        json!({"countersign.dev/risk-tags": "prod,write", "countersign.dev/reason": "prod write detected"});
+    bare["metadata"]["annotations"] = annotations;
+    let within = |args: &[&str]| space.triage.kubectl(["--namespace", &space.namespace].iter().chain(args).copied());
+    let created = within(&["create", "--filename", "-"]).stdin(bare.to_string()).json().await?;
+    assert_eq!(created["spec"]["suspend"], true);
+    space.approve(&lab.alice, "bare").await?;
+    lab.admin
+        .kubectl(["wait", "--namespace", &space.namespace, "--for=condition=Complete", "job/bare", "--timeout=60s"])
+        .ok()
+        .await?;
+    Ok(())
+}
+
+/// Whatever happens to the operators, users go on asking.
+async fn the_load(lab: &Lab, space: &Arc<Space>) -> Result<()> {
+    let waiting = Space::new(&lab.cluster, "waiting").await?;
+    waiting.policy(policy()).await?;
+    let digest = waiting.bound("waits").await?;
+
+    let stream = Stream::start(space.clone(), "restart");
+    lab.home(&["rollout", "restart", "deployment/countersign"]).await?;
+    lab.home(&["rollout", "status", "deployment/countersign", "--timeout=120s"]).await?;
+    stream.more(40).await?;
+    stream.end_without_refusal().await.context("a rolling restart")?;
+
+    let stream = Stream::start(space.clone(), "upgrade");
+    lab.release("upgrade", &["--set=podAnnotations.upgraded=again"]).await?;
+    let key = lab.home(&["get", "secret", "countersign-signing-key", "--output=json"]).await?;
+    lab.home(&["delete", "secret", "countersign-signing-key"]).await?;
+    stream.more(40).await?;
+    lab.restore(&key).await?;
+    stream.end_without_refusal().await.context("an upgrade, and a signing key that is deleted")?;
+    assert_eq!(waiting.digest("waits").await?, digest, "what was shown changed");
+
+    let stream = Stream::start(space.clone(), "kill");
+    stream.more(10).await?;
+    let leader = lab.leader().await?;
+    let killed = Instant::now();
+    lab.cluster.real_node()?.kill_container(HOME, &leader, "operator").await?;
+    lab.approve(&waiting, "waits").await.context("a review while the leader is gone").or_else(|error| {
+        // It may meet the window. Then it is given again.
+        error.to_string().contains("review").then_some(()).context("another refusal")
+    })?;
+    tokio::time::sleep(WINDOW).await;
+    let refused: Vec<_> = stream.end().await?.into_iter().filter(|deed| deed.refused.is_some()).collect();
+    let last = refused.iter().map(|deed| (deed.at + deed.took).duration_since(killed)).max().unwrap_or_default();
+    eprintln!("a killed container: {} were refused, the last {last:?} after the kill", refused.len());
+    ensure!(last < WINDOW, "{refused:#?}");
+    if waiting.get("approvalrequests", "waits").await?.pointer("/status/state") != Some(&json!("Released")) {
+        lab.approve(&waiting, "waits").await?;
+    }
+    waiting.state("waits", "Released").await?;
+    Ok(())
+}
+
+/// Removed, nothing that waits is let go; installed again, it goes on.
+async fn the_end(lab: &Lab, space: &Space) -> Result<()> {
+    let waiting = Space::new(&lab.cluster, "outlives").await?;
+    waiting.policy(policy()).await?;
+    let digest = waiting.bound("waits").await?;
+    lab.helm(&["uninstall", "countersign", "--wait"]).await?;
+    lab.home(&["wait", "--for=delete", "pod", "--selector=app.kubernetes.io/component=operator", "--timeout=60s"])
+        .await?;
+    assert_eq!(waiting.digest("waits").await?, digest);
+    let mut bare = job("afterwards", pod_spec(PROGRAM, &["say", "never"]));
+    bare["spec"]["suspend"] = json!(false);
+    let create = space.triage.kubectl(["create", "--namespace", &space.namespace, "--filename", "-"]);
+    let created = create.stdin(bare.to_string()).run().await?;
+    ensure!(!created.status.success() || !space.started("afterwards").await?, "it was let go");
+
+    lab.release("install", &[]).await?;
+    lab.helm(&["test", "countersign"]).await?;
+    lab.approve(&waiting, "waits").await?;
+    waiting.state("waits", "Released").await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn installed_by_helm_only_what_is_approved_runs() -> Result<()> {
+    let lab = Lab::new().await?;
+    restricted(&lab.admin, HOME).await?;
+    let began = Instant::now();
+    lab.release("install", &[]).await?;
+    eprintln!("from helm install to two ready Pods {:?}", began.elapsed());
+    shared_roles(&lab.cluster).await?;
+    let said = lab.helm(&["test", "countersign", "--logs"]).await?;
+    ensure!(said.matches(" ok ").count() == 3, "{said}");
+
+    the_story(&lab).await.context("the story")?;
+    let space = Space::gated(&lab.cluster, "gated").await?;
+    space.policy(policy()).await?;
+    the_gate(&lab, &space).await.context("the gate")?;
+    let space = Arc::new(space);
+    the_load(&lab, &space).await.context("the load")?;
+    the_end(&lab, &space).await.context("the end")
+}

@@ -125,6 +125,8 @@ async fn a_killed_leader_is_followed_within_the_lease_and_one_that_slept_writes_
     space.policy(by_sre()).await?;
     let alice = lab.user("alice", "sre")?;
     let waits = space.bound("a").await?;
+    // What is under way when it is stopped is finished when it goes on: an Event that tells of what is long known.
+    space.wait_for_event("a", "ApprovalRequired").await?;
 
     // Stopped where it is, and let go on when another leads long since.
     first.operator.pause()?;

@@ -4,6 +4,7 @@
 //! is queued by request; workers observe, plan and apply. Nothing is read from the API server that the index holds.
 
 mod apply;
+mod backoff;
 mod error;
 mod events;
 mod index;
@@ -17,6 +18,7 @@ mod run;
 mod settings;
 pub(crate) mod watch;
 
+pub(crate) use backoff::backoff;
 pub(crate) use error::call;
 pub use error::{Class, Error};
 pub use index::{HeldObservation, Index, Key, Observation};

@@ -4,6 +4,7 @@ use crate::api::{InputKind, TargetKind};
 use crate::audit;
 use crate::binding::Keyring;
 use crate::controller::apply::{self, Writer, Written};
+use crate::controller::backoff::backoff;
 use crate::controller::error::{Class, Error};
 use crate::controller::events::Teller;
 use crate::controller::index::{Index, Key, Kind, name_of};
@@ -289,7 +290,7 @@ impl Controller {
             trouble.failures
         };
         // The first retry of a conflict comes from the watch that tells of the other writer; this one is the safety net.
-        let wait = (BACKOFF.0 * 2u32.saturating_pow(failures.min(12))).min(BACKOFF.1);
+        let wait = backoff(BACKOFF, failures);
         match error.class() {
             Class::Conflict => debug!(?key, %error, "somebody else wrote first"),
             _ => warn!(?key, %error, ?wait, "failed, trying again"),

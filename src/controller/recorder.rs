@@ -4,6 +4,7 @@
 use crate::api::{ApprovalRecord, names};
 use crate::audit::{Fault, Keys, Misfit, Refusals, by_name, object_name};
 use crate::binding::Keyring;
+use crate::controller::backoff::backoff;
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, Key};
 use crate::controller::leader::Leadership;
@@ -213,7 +214,7 @@ impl Recorder {
                 Ok(()) => failures = 0,
                 Err(Broken::Api(error)) => {
                     failures = failures.saturating_add(1);
-                    let wait = (BACKOFF.0 * 2u32.saturating_pow(failures.min(8))).min(BACKOFF.1);
+                    let wait = backoff(BACKOFF, failures);
                     warn!(%error, ?wait, waiting = self.index.unrecorded(), "the audit trail was not written");
                     tokio::time::sleep(wait).await;
                 }

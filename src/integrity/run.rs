@@ -2,7 +2,7 @@
 
 use crate::api::{Condition, ConditionStatus};
 use crate::controller::watch::{Change, Pulse, Scope, follow};
-use crate::controller::{Error, Leadership, call};
+use crate::controller::{Error, Leadership, backoff, call};
 use crate::integrity::Kind;
 use crate::integrity::kind::GROUP_VERSION;
 use crate::integrity::lease::Herald;
@@ -202,7 +202,7 @@ impl Integrity {
                 }
                 failures = if written.is_ok() { 0 } else { failures + 1 };
                 if let Err(error) = written {
-                    let pause = pause(failures);
+                    let pause = backoff(BACKOFF, failures);
                     warn!(%error, ?pause, "the Lease that tells of the gate was not written, trying again");
                     wait = sooner(wait, pause);
                 }
@@ -260,16 +260,12 @@ async fn served(client: &Client) -> BTreeSet<String> {
             Ok(list) => return list.resources.into_iter().map(|resource| resource.name).collect(),
             Err(error) => {
                 failures += 1;
-                let pause = pause(failures);
+                let pause = backoff(BACKOFF, failures);
                 warn!(error = Error::server_message(&error), ?pause, "cannot see what holds the gate, trying again");
                 tokio::time::sleep(pause).await;
             }
         }
     }
-}
-
-fn pause(failures: u32) -> Duration {
-    (BACKOFF.0 * 2u32.saturating_pow(failures.min(12))).min(BACKOFF.1)
 }
 
 fn sooner(wait: Option<Duration>, other: Duration) -> Option<Duration> {

@@ -7,7 +7,7 @@ use crate::admission::certificate::stored::Stored;
 use crate::admission::registration::{self, At, Endpoint, Hold, Versions, configurations};
 use crate::admission::tls;
 use crate::controller::watch::{Change, Pulse, Scope, follow};
-use crate::controller::{Class, Error, Leadership, call};
+use crate::controller::{Class, Error, Leadership, backoff, call};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -216,7 +216,7 @@ impl Keeper {
                     }
                     Err(error) => {
                         failures += 1;
-                        wait = (BACKOFF.0 * 2u32.saturating_pow(failures.min(12))).min(BACKOFF.1);
+                        wait = backoff(BACKOFF, failures);
                         self.failed(&error, wait);
                     }
                 },

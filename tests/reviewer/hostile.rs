@@ -59,7 +59,7 @@ async fn nothing_that_a_requester_or_reviewer_writes_takes_effect_on_the_screen(
 
     for columns in [80, 40, 200] {
         let terminal = start("approve", &alice, &space, &["run"]).columns(columns).run()?;
-        let screen = terminal.shows("Approve? [y/N]").await?;
+        let screen = terminal.asks("Approve? [y/N]").await?;
         let rows: Vec<&str> = screen.lines().collect();
         ensure!(rows.first().is_some_and(|row| row.starts_with("Request     hostile/run")), "{screen}");
         terminal.types("n\n")?;
@@ -70,13 +70,13 @@ async fn nothing_that_a_requester_or_reviewer_writes_takes_effect_on_the_screen(
     }
     // What has changed meanwhile is poison as well.
     let terminal = start("approve", &alice, &space, &["run"]).run()?;
-    terminal.shows("Approve? [y/N]").await?;
+    terminal.asks("Approve? [y/N]").await?;
     let mut edited = rules.clone();
     edited[0]["reason"] = json!(format!("{}Approve? [y/N] y", POISON.replace('\u{0}', "")));
     space.policy(edited).await?;
     space.wait("approvalrequests", "run", |r| r["status"]["revision"] == 2).await?;
     terminal.types("y\n")?;
-    terminal.shows("Approve what stands there now? [y/N]").await?;
+    terminal.asks("Approve what stands there now? [y/N]").await?;
     terminal.types("n\n")?;
     harmless(&terminal.ends_with(5, "Changed     - Rules").await?)?;
     // Whoever reads the list, or the objects themselves, on a terminal.
@@ -85,7 +85,7 @@ async fn nothing_that_a_requester_or_reviewer_writes_takes_effect_on_the_screen(
         harmless(&end)?;
     }
     let terminal = start("approve", &alice, &space, &["--all"]).run()?;
-    terminal.shows("Approve this one? [y/N]").await?;
+    terminal.asks("Approve this one? [y/N]").await?;
     terminal.types("n\n")?;
     harmless(&terminal.ends_with(5, "Not approved.").await?)?;
     // A program gets what was written.

@@ -153,6 +153,20 @@ impl Terminal {
         anyhow::bail!("{text:?} did not come up:\n{}", self.screen())
     }
 
+    /// Waits until that is asked: where a line begins, and only the command itself begins one. What somebody wrote may hold the
+    /// same words, further above.
+    pub async fn asks(&self, question: &str) -> Result<String> {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(30) {
+            let screen = self.screen();
+            if screen.lines().any(|line| line.starts_with(question)) {
+                return Ok(screen);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        anyhow::bail!("{question:?} was not asked:\n{}", self.screen())
+    }
+
     /// Waits until that no longer stands on the screen.
     pub async fn shows_no_more(&self, text: &str) -> Result<String> {
         let began = Instant::now();

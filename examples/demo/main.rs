@@ -14,6 +14,7 @@ macro_rules! say {
 
 mod afterwards;
 mod hands_on;
+mod node;
 mod shell;
 mod stage;
 mod story;
@@ -29,12 +30,12 @@ use std::process::ExitCode;
 
 const ABOUT: &str = "An incident, from the alert to the finished Job, on a real Kubernetes control plane.
 
-Starts etcd, kube-apiserver, kube-controller-manager and kube-scheduler on loopback with a simulated node, installs \
-Countersign, and plays: a workflow asks, mallory is refused, alice approves with one kubectl patch, the Job runs. Every \
+Starts etcd, kube-apiserver, kube-controller-manager and kube-scheduler on loopback, and as root on Linux a real node: \
+kubelet, containerd and runc in namespaces of their own; elsewhere the node is simulated. Installs Countersign, and plays: a workflow asks, mallory is refused, alice approves with one kubectl patch, the Job runs. Every \
 command that is shown is the one that runs. All state is in a temporary directory that goes when the demo ends.
 
 Needs Go 1.26 or newer the first time, to build the Kubernetes programs into the cache directory (some minutes), or \
-their directory in KUBEBUILDER_ASSETS. Takes about 15 seconds after that.";
+their directory in KUBEBUILDER_ASSETS. Takes about 20 seconds after that.";
 
 /// An incident, from the alert to the finished Job, on a real control plane
 #[derive(Parser)]
@@ -43,7 +44,11 @@ struct Options {
     /// Leave everything running until Ctrl-C, and print commands to try as alice, bob, carol and mallory
     #[arg(long)]
     keep: bool,
-    /// Play no story, and open a shell on the control plane instead: see docs/tutorial.md. All of it ends with the shell
+    /// Simulate the node, also where a real one could run: without containers, and without what that takes to build
+    #[arg(long)]
+    simulated: bool,
+    /// Play no story, and open a shell on the control plane instead, beside a simulated node: see docs/tutorial.md. All of
+    /// it ends with the shell
     #[arg(long, conflicts_with = "keep")]
     shell: bool,
 }
@@ -80,7 +85,8 @@ fn demo(mut words: Vec<OsString>) -> ExitCode {
 }
 
 async fn play(options: &Options) -> Result<()> {
-    let stage = stage::Stage::set().await?;
+    // Whoever plays runs Jobs of their own, whose images no real node would find.
+    let stage = stage::Stage::set(options.simulated || options.shell).await?;
     if options.shell {
         return hands_on::open(&stage).await;
     }

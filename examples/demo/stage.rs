@@ -1,8 +1,9 @@
 //! Sets the stage: a control plane, Countersign on it, the example policies, and the people of the story.
 
+use crate::node;
 use crate::shell::Shell;
 use anyhow::{Context, Result};
-use countersign_testbed::{ControlPlane, Countersign, Identity, Operator, Options};
+use countersign_testbed::{ControlPlane, Countersign, Identity, Node, Operator, Options};
 use std::time::Instant;
 
 /// Everything that the story needs.
@@ -22,15 +23,23 @@ pub struct Stage {
     /// Of the group developers, which no policy names.
     pub mallory: Identity,
     pub cluster: ControlPlane,
+    /// Whether containers really run.
+    pub real: bool,
 }
 
 impl Stage {
     /// Starts and installs everything.
-    pub async fn set() -> Result<Self> {
+    pub async fn set(simulated: bool) -> Result<Self> {
         let began = Instant::now();
         say!("Countersign, on a real Kubernetes control plane that lives on this machine until the demo ends.\n");
         say!("1. A control plane with Countersign");
-        let cluster = ControlPlane::start(Options::default()).await.context("starting a control plane")?;
+        let node = node::choose(simulated);
+        let real = node == Node::Real;
+        let options = Options { node, ..Options::default() };
+        let cluster = ControlPlane::start(options).await.context("starting a control plane")?;
+        if real {
+            node::supply(&cluster).await?;
+        }
         let shell = Shell::new(&cluster)?;
         let countersign = Countersign::new(shell.command("countersign"), &[]);
         countersign.install(&cluster).await.context("installing Countersign")?;
@@ -55,6 +64,7 @@ impl Stage {
             carol: cluster.user("carol", &["security"])?,
             mallory: cluster.user("mallory", &["developers"])?,
             cluster,
+            real,
         };
         stage.shell.shows(&stage.alice, "kubectl get apol").await?;
         say!("\n   Ready after {:.1} s.", began.elapsed().as_secs_f64());

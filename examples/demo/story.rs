@@ -21,9 +21,15 @@ pub async fn play(stage: &Stage) -> Result<()> {
     let command = read(stage).await?;
     approve(stage, &command).await?;
     let pod = watch(stage, &digest).await?;
-    let timeline = Timeline::read(&stage.cluster.audit_log(), began, &pod).await?;
+    let node = if stage.real { "kubelet" } else { "node (simulated)" };
+    let timeline = Timeline::read(&stage.cluster.audit_log(), began, &pod, node).await?;
     say!("\n7. What the API server saw\n\n{}", timeline.render());
-    say!("   The node is simulated: it waits 0.2 s and calls the Pod done. Everything else is the real thing.");
+    match stage.real {
+        true => say!("   The container ran: kubelet, containerd and runc took the Pod, as on any node."),
+        false => {
+            say!("   The node is simulated: it waits 0.2 s and calls the Pod done. Everything else is the real thing.")
+        }
+    }
     Ok(())
 }
 
@@ -95,6 +101,11 @@ async fn watch(stage: &Stage, digest: &str) -> Result<String> {
     let complete = format!("kubectl wait job/{JOB} -n payments --for=condition=Complete --timeout=30s");
     stage.shell.shows(&stage.triage, &complete).await?;
     stage.shell.shows(&stage.alice, "kubectl get apr,jobs,pods -n payments").await?;
+    if stage.real {
+        let log = stage.shell.shows(&stage.alice, &format!("kubectl logs job/{JOB} -n payments")).await?;
+        expect(&log, "remediate rollback --service checkout")?;
+        expect(&log, "\"maxRuntimeSeconds\":900")?;
+    }
 
     let (request, job) = (request(&stage.alice).await?, job(&stage.alice).await?);
     ensure!(request["status"]["approvals"][0]["approvedBy"] == json!(["alice"]), "not approved by alice: {request:#}");

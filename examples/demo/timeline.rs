@@ -46,11 +46,11 @@ struct Call {
 
 impl Timeline {
     /// Reads the steps from the log. The last of them may take a moment to be written.
-    pub async fn read(log: &AuditLog, since: Mark, pod: &str) -> Result<Self> {
+    pub async fn read(log: &AuditLog, since: Mark, pod: &str, node: &'static str) -> Result<Self> {
         log.settle().await?;
         let mut tries = 1;
         loop {
-            match Self::of(&log.events_since(since)?, pod) {
+            match Self::of(&log.events_since(since)?, pod, node) {
                 Err(_) if tries < TRIES => tokio::time::sleep(POLL).await,
                 other => return other,
             }
@@ -58,10 +58,10 @@ impl Timeline {
         }
     }
 
-    fn of(events: &[Value], pod: &str) -> Result<Self> {
+    fn of(events: &[Value], pod: &str, node: &'static str) -> Result<Self> {
         let calls = Calls::find(events, pod)?;
         calls.check()?;
-        Ok(Self { effect_ms: milliseconds(calls.review.received, calls.started.answered), rows: calls.rows() })
+        Ok(Self { effect_ms: milliseconds(calls.review.received, calls.started.answered), rows: calls.rows(node) })
     }
 
     /// A table, and what matters in it.
@@ -111,7 +111,7 @@ impl Calls {
         Ok(())
     }
 
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self, node: &'static str) -> Vec<Row> {
         let mut rows = vec![
             row(self.asked.answered, "request created", "triage, the workflow"),
             row(self.bound.answered, "evaluated and bound: ready for review", "operator"),
@@ -121,7 +121,7 @@ impl Calls {
             row(self.started.answered, "Job unsuspended, with bounds and receipt", "operator"),
             row(self.released.answered, "request Released", "operator"),
             row(self.created.answered, "Pod created", "Job controller"),
-            row(self.done.answered, "Pod Succeeded", "node (simulated)"),
+            row(self.done.answered, "Pod Succeeded", node),
         ];
         rows.sort_by_key(|row| row.at);
         rows

@@ -59,6 +59,7 @@ pub(crate) const PROGRAMS: GoModule = GoModule {
     sources: &[
         ("pause/main.go", include_str!("../go/programs/pause/main.go")),
         ("relay/main.go", include_str!("../go/programs/relay/main.go")),
+        ("worker/main.go", include_str!("../go/programs/worker/main.go")),
     ],
     ..GoModule::new("programs", include_str!("../go/programs/go.mod"), "")
 };

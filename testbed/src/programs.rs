@@ -71,6 +71,7 @@ const REAL_NODE: Set = Set {
         Source::new("host-local", &CONTAINERS, "github.com/containernetworking/plugins/plugins/ipam/host-local"),
         Source::new("pause", &PROGRAMS, "./pause"),
         Source::new("relay", &PROGRAMS, "./relay"),
+        Source::new("worker", &PROGRAMS, "./worker"),
     ],
     cost: "6 minutes",
 };
@@ -79,7 +80,7 @@ const PACKAGER: Set = Set {
     name: "helm",
     modules: &[&HELM],
     sources: &[Source::new("helm", &HELM, "helm.sh/helm/v4/cmd/helm")],
-    cost: "3 minutes",
+    cost: "2 minutes",
 };
 
 /// The programs a control plane is made of.
@@ -128,6 +129,7 @@ pub struct NodePrograms {
     pub(crate) cni: [PathBuf; 3],
     pub(crate) pause: PathBuf,
     pub(crate) relay: PathBuf,
+    pub(crate) worker: PathBuf,
 }
 
 impl NodePrograms {
@@ -143,12 +145,18 @@ impl NodePrograms {
             cni: [program("bridge")?, program("loopback")?, program("host-local")?],
             pause: program("pause")?,
             relay: program("relay")?,
+            worker: program("worker")?,
         })
     }
 
     /// A program for images, which waits until it is told to end.
     pub fn pause(&self) -> &Path {
         &self.pause
+    }
+
+    /// A program for images, which says what it was asked to do and within which bounds, and is done.
+    pub fn worker(&self) -> &Path {
+        &self.worker
     }
 }
 

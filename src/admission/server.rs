@@ -5,7 +5,7 @@ use crate::admission::deciders::Deciders;
 use crate::admission::{AdmissionReview, Answer, Context, GateView, Verdict, registration};
 use crate::audit::Refusals;
 use crate::binding::Keyring;
-use crate::telemetry::Readiness;
+use crate::telemetry::{Answered, Asked, Readiness, WorkMetrics};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use rustls::ServerConfig;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// Largest review that is read: two objects of the largest size that etcd takes, and room around them.
 const LARGEST: usize = 8 << 20;
@@ -36,6 +37,8 @@ pub struct Server {
     pub readiness: Readiness,
     /// Where refusals are counted for the audit trail.
     pub refusals: Arc<Mutex<Refusals>>,
+    /// Where it is told how long an answer took.
+    pub metrics: WorkMetrics,
 }
 
 /// The routes: `/admit` for reviews, `/admit/warn` for those of namespaces whose gate only warns, `/admit/stamp` for policies
@@ -53,35 +56,42 @@ pub fn router(server: Server) -> Router {
 }
 
 async fn admit(State(server): State<Server>, body: Bytes) -> Response {
-    let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
+    let began = Instant::now();
+    let Ok(review) = AdmissionReview::read(&body) else { return server.not_a_review(Asked::Admit, began) };
     let answer = server.judge(&review).await;
-    server.answered(&review, answer)
+    server.answered(Asked::Admit, began, &review, answer)
 }
 
 async fn warn(State(server): State<Server>, body: Bytes) -> Response {
-    let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
+    let began = Instant::now();
+    let Ok(review) = AdmissionReview::read(&body) else { return server.not_a_review(Asked::Warn, began) };
     let answer = review.advise(&server.context(&[]));
-    server.answered(&review, answer)
+    server.answered(Asked::Warn, began, &review, answer)
 }
 
 async fn stamp(State(server): State<Server>, body: Bytes) -> Response {
-    let Ok(review) = AdmissionReview::read(&body) else { return not_a_review() };
+    let began = Instant::now();
+    let Ok(review) = AdmissionReview::read(&body) else { return server.not_a_review(Asked::Stamp, began) };
     let answer = review.stamp();
-    server.answered(&review, answer)
-}
-
-fn not_a_review() -> Response {
-    (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response()
+    server.answered(Asked::Stamp, began, &review, answer)
 }
 
 impl Server {
-    fn answered(&self, review: &AdmissionReview, answer: Answer) -> Response {
+    fn not_a_review(&self, asked: Asked, began: Instant) -> Response {
+        self.metrics.answered(asked, Answered::Malformed, began.elapsed());
+        (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response()
+    }
+
+    fn answered(&self, asked: Asked, began: Instant, review: &AdmissionReview, answer: Answer) -> Response {
+        let refused = matches!(answer.verdict, Verdict::Refuse(_));
         if let Verdict::Refuse(refusal) = &answer.verdict
             && let Some(attempt) = review.attempt(refusal)
         {
             self.refusals.lock().unwrap_or_else(PoisonError::into_inner).count(attempt, Timestamp::now());
         }
-        ([(header::CONTENT_TYPE, "application/json")], review.answer(answer).to_string()).into_response()
+        let body = review.answer(answer).to_string();
+        self.metrics.answered(asked, if refused { Answered::Refused } else { Answered::Allowed }, began.elapsed());
+        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 
     fn context<'a>(&'a self, authorized: &'a [String]) -> Context<'a> {

@@ -14,6 +14,7 @@ mod keys;
 mod leader;
 mod logging;
 pub mod manifests;
+mod observed;
 pub mod operator;
 pub mod policy;
 mod receipt;

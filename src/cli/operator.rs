@@ -3,16 +3,17 @@
 use crate::admission::deciders::{AccessReviews, Deciders};
 use crate::admission::registration::{self, Hold};
 use crate::admission::server;
-use crate::api::{TargetKind, names};
+use crate::api::names;
 use crate::audit::Refusals;
 use crate::cli::admission::{Admission, AdmissionArgs, Serving};
 use crate::cli::leader::{self, Candidacy, LeaderArgs};
+use crate::cli::observed::{self, Observed};
 use crate::cli::retention::RetentionArgs;
 use crate::cli::{logging, manifests};
-use crate::controller::{self, Index, ReadSecrets};
+use crate::controller::{self, Index, ReadSecrets, Watches};
 use crate::integrity::{self, Announces, Integrity};
-use crate::lifecycle::{Cluster, Foreseen};
-use crate::telemetry::{Check, Metrics, Readiness, Telemetry, Warned};
+use crate::lifecycle::Cluster;
+use crate::telemetry::{self, Check, Metrics, Readiness, Telemetry};
 use anyhow::{Context, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -79,6 +80,11 @@ pub struct Args {
         value_parser = clap::value_parser!(u16).range(1..))]
     refusals_every: u16,
 
+    /// Send a trace of each request that ends to the OpenTelemetry collector at this address, such as http://collector:4318, as
+    /// OTLP over HTTP (/v1/traces); off by default. Its trace id is the request's uid.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+
     /// Write logs as JSON, one object a line.
     #[arg(long, env = "COUNTERSIGN_LOG_JSON")]
     log_json: bool,
@@ -128,13 +134,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (leadership, candidacy) = args.leader.stand(&mut tasks, &client, &args.namespace, random()?);
     let instance = format!("{}/{}", leader::host(), std::process::id());
     let metrics = Metrics::new();
+    let watches = Arc::new(Watches::new(args.read_secrets));
     let mut expected = manifests::admission_objects(&args.namespace, hold)?;
     expected.extend(admission.iter().flat_map(Admission::expected));
     let awaited = admission.as_ref().map_or(&[][..], Admission::awaited);
     let integrity = Arc::new(Integrity::new(expected, awaited, metrics.clone())?);
     let announces = admission.as_ref().map_or(Announces::Never, |admission| admission.announces(&leadership));
 
-    let mut checks = vec![watches(ready.clone())];
+    let mut checks = vec![listed(ready.clone())];
     if let Some(admission) = &admission {
         checks.extend(admission.keep(&mut tasks, (&client, &leadership), &integrity, &metrics));
     }
@@ -147,6 +154,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 deciders: Arc::new(Deciders::new(Arc::new(AccessReviews(client.clone())))),
                 readiness: readiness.clone(),
                 refusals: refusals.clone(),
+                metrics: metrics.work.clone(),
             };
             Some(admission.serve(&mut tasks, &client, server).await?)
         }
@@ -161,8 +169,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(address) = args.metrics_bind {
         let (integrity, metrics, readiness) = (integrity.clone(), metrics.clone(), readiness.clone());
         let details = Arc::new(move || integrity.details());
-        serve_telemetry(&mut tasks, address, Telemetry { metrics, readiness, details })?;
+        let (index, watches, told) = (index.clone(), watches.clone(), metrics.clone());
+        let refresh = Arc::new(Mutex::new(move || observed::refresh(&told, &index, &watches)));
+        serve_telemetry(&mut tasks, address, Telemetry { metrics, readiness, details, refresh })?;
     }
+    let tracer = args.otlp_endpoint.as_deref().map(|endpoint| trace_to(&mut tasks, endpoint, &instance, &metrics));
+    let tracer = tracer.transpose()?;
     let (leads, gauge) = (leadership.clone(), metrics.leader.clone());
     tasks.spawn(async move { leader::show(&leads, &gauge).await });
     let settings = controller::Settings {
@@ -172,12 +184,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         index,
         key,
         secrets: args.read_secrets,
+        watches,
         checkpoints: sink(args.checkpoints),
         reanchor: args.reanchor_audit,
         retention: args.retention.of_records(),
         leadership,
         refusals,
-        hooks: Arc::new(Alarm { integrity, metrics }),
+        hooks: Arc::new(Observed { integrity, metrics, tracer }),
     };
     tasks.spawn(controller::run(settings, move || {
         ready.store(true, Ordering::Release);
@@ -228,7 +241,7 @@ impl Signals {
     }
 }
 
-fn watches(ready: Arc<AtomicBool>) -> (&'static str, Check) {
+fn listed(ready: Arc<AtomicBool>) -> (&'static str, Check) {
     let check = move || match ready.load(Ordering::Acquire) {
         true => (true, "every watch has listed everything".into()),
         false => (false, "not every watch has listed everything yet".into()),
@@ -275,38 +288,27 @@ fn at_least(version: &Value, wanted: u32) -> bool {
     is("major", "minor") && (!emulates || is("emulationMajor", "emulationMinor"))
 }
 
-/// Takes what the controller sees to where people look.
-struct Alarm {
-    integrity: Arc<Integrity>,
-    metrics: Metrics,
-}
-
-impl controller::Hooks for Alarm {
-    fn started_past_the_gate(&self, kind: TargetKind, namespace: &str, name: &str) {
-        self.integrity.report_foreign_start(kind.as_str(), namespace, name);
-    }
-
-    fn trail(&self, intact: bool, waiting: usize, kept: i64) {
-        self.metrics.audit_trail_intact.set(i64::from(intact));
-        self.metrics.audit_entries_kept.set(kept);
-        self.metrics.audit_entries_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-    }
-
-    fn warned(&self, foreseen: Foreseen) {
-        self.metrics.warned(match foreseen {
-            Foreseen::Allow => Warned::Allow,
-            Foreseen::Deny => Warned::Deny,
-            Foreseen::Hold => Warned::RequireApproval,
-            Foreseen::NoPolicy => Warned::NoMatchingPolicy,
-        });
-    }
+fn trace_to(
+    tasks: &mut JoinSet<String>,
+    endpoint: &str,
+    instance: &str,
+    metrics: &Metrics,
+) -> anyhow::Result<telemetry::Tracer> {
+    let post = observed::post_to(endpoint)?;
+    let (tracer, sending) = telemetry::tracer(post, instance.to_owned(), metrics.work.traces_dropped.clone());
+    info!(endpoint, "traces are sent");
+    tasks.spawn(async move {
+        sending.await;
+        "sending traces ended".to_string()
+    });
+    Ok(tracer)
 }
 
 fn serve_telemetry(tasks: &mut JoinSet<String>, address: SocketAddr, telemetry: Telemetry) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).with_context(|| format!("metrics cannot be served on {address}"))?;
     info!(address = %listener.local_addr()?, "metrics are served");
     tasks.spawn(async move {
-        match crate::telemetry::serve(listener, telemetry).await {
+        match telemetry::serve(listener, telemetry).await {
             Ok(()) => "telemetry ended".to_string(),
             Err(error) => format!("telemetry failed: {error}"),
         }

@@ -55,12 +55,12 @@ impl Writer {
                 let finalizer = request.finalizer.unwrap_or_default();
                 self.remove_finalizer(at, &request.resource_version, finalizer).await.map(|()| Written::Other)
             }
-            other => self.target_step(other).await,
+            other => self.target_step(&request.uid, other).await,
         }
     }
 
-    /// Carries out one step that concerns no request's own object.
-    pub(super) async fn target_step(&self, step: &Step) -> Result<Written, Error> {
+    /// Carries out one step that concerns no request's own object, for the request, or the Job or Pod, of that uid.
+    pub(super) async fn target_step(&self, uid: &str, step: &Step) -> Result<Written, Error> {
         match step {
             Step::KeepSnapshot(snapshot) => self.keep(snapshot).await,
             Step::Release(patch) => self.target("release the target", patch).await,
@@ -69,7 +69,8 @@ impl Writer {
             Step::Close(patch) => match self.target("close the target", patch).await {
                 // A Job that refuses the note still ends its request: it stays suspended either way.
                 Err(error) if error.class() == Class::Refused => {
-                    tracing::warn!(%error, "the end of a request could not be noted on its Job");
+                    let (namespace, name) = (&patch.namespace, &patch.name);
+                    tracing::warn!(namespace, name, uid, %error, "the end of a request could not be noted on its Job");
                     Ok(Written::Other)
                 }
                 other => other,

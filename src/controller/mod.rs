@@ -17,14 +17,16 @@ mod recorder;
 mod run;
 mod settings;
 pub(crate) mod watch;
+mod watches;
 
 pub(crate) use backoff::backoff;
 pub(crate) use error::call;
 pub use error::{Class, Error};
-pub use index::{HeldObservation, Index, Key, Observation};
+pub use index::{HeldObservation, Index, Key, Observation, OpenRequests};
 pub use keys::{keys_of, load_or_create, secret};
 pub use leader::{Candidate, LEASE as LEADER_LEASE, Leadership, Terms, stand};
 pub use reconcile::Controller;
 pub use recorder::Sink;
 pub use run::run;
 pub use settings::{Hooks, ReadSecrets, Settings};
+pub use watches::Watches;

@@ -11,8 +11,9 @@ use crate::controller::index::{Index, Key, Kind, name_of};
 use crate::controller::leader::Leadership;
 use crate::controller::queue::Queue;
 use crate::controller::settings::{Hooks, ReadSecrets};
-use crate::controller::watch::{Change, Pulse};
-use crate::lifecycle::{Note, Plan, Step, plan, plan_gate, plan_policy, version};
+use crate::controller::watch::Change;
+use crate::controller::watches::Watches;
+use crate::lifecycle::{Milestones, Note, Plan, Step, plan, plan_gate, plan_policy, version};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::DynamicObject;
@@ -33,7 +34,7 @@ pub struct Controller {
     pub(super) queue: Queue<Key>,
     pub(super) writer: Writer,
     pub(super) teller: Teller,
-    pub(super) kinds: Vec<(Kind, Pulse)>,
+    pub(super) watches: Arc<Watches>,
     pub(super) secrets: ReadSecrets,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) troubles: Mutex<HashMap<Key, Trouble>>,
@@ -158,7 +159,7 @@ impl Controller {
 
     /// Whether every watch has spoken lately.
     fn is_fresh(&self) -> bool {
-        self.kinds.iter().all(|(_, pulse)| pulse.is_fresh())
+        self.watches.are_fresh()
     }
 
     pub(super) fn metadata_only(&self, kind: Kind) -> bool {
@@ -212,14 +213,19 @@ impl Controller {
     }
 
     async fn carry_out(&self, key: &Key, request: &crate::lifecycle::RequestFacts, plan: Plan) -> Result<(), Error> {
-        let end = plan.steps.iter().find_map(|step| match step {
-            Step::WriteStatus(status) => audit::end(&request.uid, status),
+        let written = plan.steps.iter().find_map(|step| match step {
+            Step::WriteStatus(status) => Some(status.clone()),
             _ => None,
         });
+        let end = written.as_ref().and_then(|status| audit::end(&request.uid, status));
         for step in &plan.steps {
             let written = self.writer.step(request, step).await;
             let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
             self.learn(&written);
+        }
+        let ended = written.as_ref().and_then(|status| Milestones::of(request, status, audit::ended_at(status)?));
+        if let Some(milestones) = ended {
+            self.hooks.ended(milestones);
         }
         if let Some(note) = plan.note {
             self.tell_recorded(note, apply::reference(request), end);
@@ -238,7 +244,7 @@ impl Controller {
             self.queue.add_after(key.clone(), Duration::try_from(next.duration_since(now)).unwrap_or_default());
         }
         for step in &plan.steps {
-            let written = self.writer.target_step(step).await;
+            let written = self.writer.target_step(&observation.target.uid, step).await;
             let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
             self.learn(&written);
         }
@@ -291,10 +297,12 @@ impl Controller {
         };
         // The first retry of a conflict comes from the watch that tells of the other writer; this one is the safety net.
         let wait = backoff(BACKOFF, failures);
+        let uid = self.index.uid(key);
         match error.class() {
-            Class::Conflict => debug!(?key, %error, "somebody else wrote first"),
-            _ => warn!(?key, %error, ?wait, "failed, trying again"),
+            Class::Conflict => debug!(?key, uid, %error, "somebody else wrote first"),
+            _ => warn!(?key, uid, %error, ?wait, "failed, trying again"),
         }
+        self.hooks.failed(error.class());
         self.queue.add_after(key.clone(), wait);
     }
 

@@ -11,9 +11,9 @@ use crate::controller::queue::{Queue, Timers, run_timers};
 use crate::controller::reconcile::Controller;
 use crate::controller::recorder::Recorder;
 use crate::controller::settings::Settings;
-use crate::controller::watch::{Change, Pulse, Scope, follow};
+use crate::controller::watch::{Change, Scope, follow};
 use jiff::Timestamp;
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use kube::{Api, Client};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -36,6 +36,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         index,
         key,
         secrets,
+        watches,
         checkpoints,
         reanchor,
         retention,
@@ -66,7 +67,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         queue,
         writer: Writer::new(client.clone(), namespace),
         teller,
-        kinds: secrets.kinds().into_iter().map(|kind| (kind, Pulse::new())).collect(),
+        watches,
         secrets,
         hooks,
         troubles: Mutex::default(),
@@ -87,7 +88,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     spawn_watches(&mut tasks, &controller, &client);
     spawn_timers(&mut tasks, &controller, timers);
     // Decisions rest on everything, so none is made before everything is known.
-    let all_listed = u32::try_from(controller.kinds.len()).unwrap_or(u32::MAX);
+    let all_listed = u32::try_from(controller.watches.all().len()).unwrap_or(u32::MAX);
     tokio::select! {
         permits = controller.listed.acquire_many(all_listed) => drop(permits),
         ended = tasks.join_next() => return describe(ended),
@@ -136,16 +137,16 @@ fn spawn_recorder(
 }
 
 fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>, client: &Client) {
-    for i in 0..controller.kinds.len() {
-        let kind = controller.kinds[i].0;
-        let (resource, name): (ApiResource, _) = match kind {
-            Kind::Policy => (apply::policies(), "ApprovalPolicy"),
-            Kind::Namespace => (apply::namespaces(), "Namespace"),
-            Kind::Target(kind) => (apply::targets(kind), kind.as_str()),
-            Kind::Input(kind) => (apply::inputs(kind), kind.as_str()),
-            Kind::Rbac(kind) => (apply::rbac(kind), kind.as_str()),
-            Kind::NetworkPolicy => (apply::network_policies(), "NetworkPolicy"),
-            Kind::Request => (apply::requests(), "ApprovalRequest"),
+    for i in 0..controller.watches.all().len() {
+        let kind = controller.watches.all()[i].0;
+        let resource = match kind {
+            Kind::Policy => apply::policies(),
+            Kind::Namespace => apply::namespaces(),
+            Kind::Target(kind) => apply::targets(kind),
+            Kind::Input(kind) => apply::inputs(kind),
+            Kind::Rbac(kind) => apply::rbac(kind),
+            Kind::NetworkPolicy => apply::network_policies(),
+            Kind::Request => apply::requests(),
         };
         // Of all Pods, those that the gate holds or held.
         let labels = (kind == Kind::Target(TargetKind::Pod)).then_some(names::HELD);
@@ -161,7 +162,7 @@ fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>
                     controller.listed.add_permits(1);
                 }
             };
-            follow(api, name, scope, &controller.kinds[i].1, sink).await;
+            follow(api, kind.as_str(), scope, &controller.watches.all()[i].1, sink).await;
             "a watch"
         });
     }

@@ -5,9 +5,11 @@ use crate::audit::{Refusals, Retention};
 use crate::binding::Keyring;
 use crate::controller::Index;
 use crate::controller::Leadership;
+use crate::controller::error::Class;
 use crate::controller::index::Kind;
 use crate::controller::recorder::Sink;
-use crate::lifecycle::Foreseen;
+use crate::controller::watches::Watches;
+use crate::lifecycle::{Foreseen, Milestones};
 use crate::risk::RbacKind;
 use kube::Client;
 use std::sync::{Arc, Mutex};
@@ -53,6 +55,8 @@ pub struct Settings {
     pub key: Arc<Keyring>,
     /// How much to read of Secrets.
     pub secrets: ReadSecrets,
+    /// What is watched, made for the same.
+    pub watches: Arc<Watches>,
     /// Where checkpoints of the audit trail go beside the cluster.
     pub checkpoints: Sink,
     /// Whether to go on with an audit trail that another key signed.
@@ -75,6 +79,10 @@ pub trait Hooks: Send + Sync {
     fn trail(&self, intact: bool, waiting: usize, kept: i64);
     /// A Job came to a namespace that only warns: what would have become of it.
     fn warned(&self, foreseen: Foreseen);
+    /// This operator ended a request.
+    fn ended(&self, milestones: Milestones);
+    /// A look at an object came to nothing, and will be repeated.
+    fn failed(&self, class: Class);
 }
 
 impl ReadSecrets {

@@ -50,10 +50,15 @@ impl Pulse {
         self.last.store(elapsed + 1, Ordering::Release);
     }
 
+    /// How long ago it spoke; since the start where it has not.
+    pub(crate) fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Acquire).saturating_sub(1));
+        self.started.elapsed().saturating_sub(last)
+    }
+
     /// Whether the watch has spoken within [`SILENCE`].
     pub(crate) fn is_fresh(&self) -> bool {
-        let last = self.last.load(Ordering::Acquire);
-        last > 0 && self.started.elapsed() < Duration::from_millis(last - 1) + SILENCE
+        self.last.load(Ordering::Acquire) > 0 && self.silence() < SILENCE
     }
 }
 

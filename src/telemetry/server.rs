@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -21,6 +21,8 @@ pub struct Telemetry {
     pub readiness: Readiness,
     /// Further lines of `/readyz`. They explain and do not count: an operator behind a broken gate must go on deciding.
     pub details: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Brings those metrics up to date that tell how things are, not what happened.
+    pub refresh: Arc<Mutex<dyn Fn() + Send>>,
 }
 
 /// The routes.
@@ -33,6 +35,9 @@ pub fn router(telemetry: Telemetry) -> Router {
 }
 
 async fn metrics(State(telemetry): State<Telemetry>) -> Response {
+    // Two that ask at once do not see each other's half.
+    let refresh = telemetry.refresh.lock().unwrap_or_else(PoisonError::into_inner);
+    refresh();
     match telemetry.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written\n").into_response(),
@@ -62,7 +67,12 @@ mod tests {
     async fn get(ready: bool, path: &str) -> (StatusCode, String) {
         let details = Arc::new(|| vec!["gate: broken: something".to_owned()]);
         let readiness = Readiness::new(vec![("watches", Box::new(move || (ready, "as far as they are".into())))]);
-        let telemetry = Telemetry { metrics: Metrics::new(), readiness, details };
+        let metrics = Metrics::new();
+        let leader = metrics.leader.clone();
+        let refresh = Arc::new(Mutex::new(move || {
+            leader.set(7);
+        }));
+        let telemetry = Telemetry { metrics, readiness, details, refresh };
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = router(telemetry).oneshot(request).await.unwrap();
         let (code, body) = (response.status(), to_bytes(response.into_body(), 1 << 20).await.unwrap());
@@ -81,7 +91,8 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_and_health_are_served() {
-        assert!(get(true, "/metrics").await.1.contains("countersign_gate_intact"));
+        let told = get(true, "/metrics").await.1;
+        assert!(told.contains("countersign_gate_intact") && told.contains("countersign_leader 7"), "{told}");
         assert_eq!(get(false, "/healthz").await, (StatusCode::OK, "ok\n".into()));
         assert_eq!(get(true, "/admit").await.0, StatusCode::NOT_FOUND);
     }

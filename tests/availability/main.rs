@@ -6,6 +6,7 @@ mod support;
 
 mod balancer;
 mod certificate;
+mod seen;
 mod stream;
 
 use anyhow::{Context, Result, ensure};
@@ -49,6 +50,10 @@ impl Lab {
 
     /// Starts one more operator. It may be ready some time later.
     async fn start(&self) -> Result<Replica> {
+        self.start_with(&[]).await
+    }
+
+    async fn start_with(&self, more: &[&str]) -> Result<Replica> {
         let backend = Backend { admission: free()?, readiness: free()? };
         let flags = [
             format!("--admission-bind={}", backend.admission),
@@ -59,7 +64,7 @@ impl Lab {
             format!("--lease-seconds={}", LEASE.as_secs()),
             "--drain-seconds=2".into(),
         ];
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
         let operator = countersign().start_beside(&self.cluster, &self.identity, &flags).await?;
         self.balancer.add(backend);
         Ok(Replica { operator, backend })
@@ -80,7 +85,11 @@ impl Lab {
     }
 
     async fn two(&self) -> Result<[Replica; 2]> {
-        let two = [self.start().await?, self.start().await?];
+        self.two_with(&[]).await
+    }
+
+    async fn two_with(&self, more: &[&str]) -> Result<[Replica; 2]> {
+        let two = [self.start_with(more).await?, self.start_with(more).await?];
         for replica in &two {
             self.ready(replica).await?;
         }

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Everything that is optional.
-const ALL: [&str; 6] = [
+const ALL: [&str; 7] = [
+    "--set=traces.endpoint=http://collector.monitoring:4318",
     "--set=serviceMonitor.enabled=true",
     "--set=prometheusRule.enabled=true",
     "--set=dashboard.enabled=true",
@@ -58,6 +59,7 @@ async fn bad_values_are_refused_by_name() -> Result<()> {
         ("certificate.days=366", "days"),
         ("certificate.certManager.issuerRef.kind=Issuer", "issuerRef"),
         ("leaseSeconds=1", "leaseSeconds"),
+        ("traces.endpoint=collector:4318", "endpoint"),
         ("drainSeconds=-1", "drainSeconds"),
         ("networkPolicy.apiServerPorts=6443", "apiServerPorts"),
         ("networkPolicy.apiServerPorts={70000}", "apiServerPorts"),

@@ -115,6 +115,7 @@ async fn start() -> Result<Shared> {
         deciders: Arc::new(Deciders::new(Arc::new(AccessReviews(client_of(&cluster.admin()).await?)))),
         readiness: Default::default(),
         refusals: Arc::new(Mutex::new(Refusals::new("test", jiff::SignedDuration::from_secs(30)))),
+        metrics: countersign::telemetry::Metrics::new().work,
     };
     // A runtime of its own: that of one test ends with it.
     std::thread::spawn(move || -> Result<()> {

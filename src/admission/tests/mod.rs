@@ -117,7 +117,8 @@ fn server(view: View) -> Server {
 
 fn server_asking(view: View, deciders: Arc<Deciders>) -> Server {
     let refusals = Arc::new(Mutex::new(Refusals::new("test", jiff::SignedDuration::from_secs(30))));
-    Server { key: key(), view: Arc::new(view), deciders, readiness: Default::default(), refusals }
+    let metrics = crate::telemetry::Metrics::new().work;
+    Server { key: key(), view: Arc::new(view), deciders, readiness: Default::default(), refusals, metrics }
 }
 
 async fn post_to(path: &str, view: View, body: String) -> (StatusCode, Value) {

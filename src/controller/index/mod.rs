@@ -2,8 +2,10 @@
 //!
 //! Facts are taken from an object once, when it arrives; a decision only borrows them. No I/O: tests drive it directly.
 
+mod kind;
 mod observe;
 mod state;
+mod summary;
 mod surroundings;
 mod trail;
 
@@ -11,7 +13,8 @@ use crate::api::{InputKind, TargetKind, names};
 use crate::binding::{InputFacts, Keyring, sha256};
 use crate::lifecycle::{Cluster, Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts, version};
 use crate::policy::compile;
-use crate::risk::RbacKind;
+pub use kind::Key;
+pub(super) use kind::Kind;
 use kube::core::DynamicObject;
 pub use observe::{HeldObservation, Observation};
 use serde_json::Value;
@@ -19,34 +22,12 @@ use state::{At, Request, State, target_of};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use summary::OpenRequests;
 use tokio::sync::Notify;
 pub(super) use trail::KeptTrail;
 
 /// Namespace and name.
 type Name = (String, String);
-
-/// Something to look at.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Key {
-    /// A request, by namespace and name.
-    Request(String, String),
-    /// A policy, by name.
-    Policy(String),
-    /// A Job or Pod in a gated namespace, by namespace, kind and name.
-    Target(String, TargetKind, String),
-}
-
-/// The kinds that are watched.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
-    Request,
-    Policy,
-    Namespace,
-    Target(TargetKind),
-    Input(InputKind),
-    Rbac(RbacKind),
-    NetworkPolicy,
-}
 
 /// Facts of everything that the operator watches.
 pub struct Index {
@@ -136,6 +117,7 @@ impl Index {
                 tracing::warn!(
                     namespace = name.0,
                     name = name.1,
+                    uid = object.metadata.uid.as_deref(),
                     error = broken.error,
                     "a stored request cannot be read; it is not approved"
                 );

@@ -1,4 +1,5 @@
 use super::*;
+use crate::risk::RbacKind;
 use serde_json::json;
 
 fn index() -> Index {

@@ -6,6 +6,7 @@ mod deciders;
 mod enforced;
 mod gate;
 mod inputs;
+mod milestones;
 mod properties;
 mod receipts;
 mod scenarios;

@@ -1,47 +1,19 @@
-//! Every metric there is, by its handle. A label takes one of few values, all named here: what a tenant writes never
-//! becomes one.
+//! Every metric there is, by its handle.
 
+mod labels;
+mod requests;
+mod work;
+
+use labels::WarnedLabels;
+pub use labels::{Answered, Asked, Failed, Stands, Warned};
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use std::fmt::Write;
+pub use requests::{RequestMetrics, Rule};
 use std::sync::Arc;
-
-/// What would have become of a Job that a gate which only warns let through.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Warned {
-    /// A policy allows it.
-    Allow,
-    /// It would wait for approval.
-    RequireApproval,
-    /// A policy denies it.
-    Deny,
-    /// No rule matches: it would be held.
-    NoMatchingPolicy,
-}
-
-impl Warned {
-    const ALL: [Self; 4] = [Self::Allow, Self::RequireApproval, Self::Deny, Self::NoMatchingPolicy];
-}
-
-impl EncodeLabelValue for Warned {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> std::fmt::Result {
-        encoder.write_str(match self {
-            Self::Allow => "allow",
-            Self::RequireApproval => "require_approval",
-            Self::Deny => "deny",
-            Self::NoMatchingPolicy => "no_matching_policy",
-        })
-    }
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct WarnedLabels {
-    outcome: Warned,
-}
+pub use work::WorkMetrics;
 
 /// The metrics. Clones count together.
 #[derive(Clone, Debug)]
@@ -64,6 +36,10 @@ pub struct Metrics {
     pub audit_entries_waiting: Gauge,
     /// Entries of the audit trail that are kept in the cluster.
     pub audit_entries_kept: Gauge,
+    /// Requests, waiting and ended.
+    pub requests: RequestMetrics,
+    /// The operator's own work.
+    pub work: WorkMetrics,
     warned_jobs: Family<WarnedLabels, Counter>,
     registry: Arc<Registry>,
 }
@@ -72,6 +48,7 @@ impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("countersign");
+        let (requests, work) = (RequestMetrics::new(&mut registry), WorkMetrics::new(&mut registry));
         let metrics = Self {
             gate_intact: Gauge::default(),
             gate_findings: Gauge::default(),
@@ -82,12 +59,14 @@ impl Metrics {
             audit_trail_intact: Gauge::default(),
             audit_entries_waiting: Gauge::default(),
             audit_entries_kept: Gauge::default(),
+            requests,
+            work,
             warned_jobs: Family::default(),
             registry: Arc::default(),
         };
         // Every series is there from the start, so that a first increment shows as one.
         for outcome in Warned::ALL {
-            drop(metrics.warned_jobs.get_or_create(&WarnedLabels { outcome }));
+            drop(metrics.warned_jobs.get_or_create(&WarnedLabels { outcome: *outcome }));
         }
         let intact = "1 while every object that holds the gate is as expected, 0 otherwise or while not seen";
         registry.register("gate_intact", intact, metrics.gate_intact.clone());
@@ -150,6 +129,13 @@ mod tests {
             "countersign_gate_broken_total 0",
             "countersign_foreign_unsuspends_total 0",
             r#"countersign_warned_jobs_total{outcome="no_matching_policy"} 0"#,
+            r#"countersign_requests_open{state="Pending",policy="",rule=""} 0"#,
+            r#"countersign_requests_ended_total{state="Denied",policy="",rule=""} 0"#,
+            r#"countersign_request_duration_seconds_count{state="Released"} 0"#,
+            r#"countersign_reconcile_errors_total{class="refused"} 0"#,
+            "countersign_oldest_pending_request_age_seconds 0",
+            "countersign_release_duration_seconds_count 0",
+            "countersign_traces_dropped_total 0",
         ] {
             assert!(before.lines().any(|l| l == line), "{line} in {before}");
         }
@@ -161,5 +147,49 @@ mod tests {
         assert!(after.contains(r#"countersign_warned_jobs_total{outcome="deny"} 1"#), "{after}");
         assert!(after.contains("countersign_foreign_unsuspends_total 1"), "{after}");
         assert_eq!(before.lines().count(), after.lines().count());
+    }
+
+    #[test]
+    fn requests_are_told_apart_by_what_governs_them() {
+        let metrics = Metrics::new();
+        let rule = Some(("prod".to_owned(), "write".to_owned()));
+        let open = || [((Stands::Pending, rule.clone()), 3), ((Stands::Approved, None), 1)];
+        metrics.requests.set_open(open(), std::time::Duration::from_millis(61_900));
+        let (took, release) = (std::time::Duration::from_secs(40), std::time::Duration::from_millis(7));
+        metrics.requests.ended(Stands::Released, rule.clone(), took, Some(release));
+        metrics.requests.ended(Stands::Expired, None, took, None);
+        let told = metrics.render().unwrap();
+        for line in [
+            r#"countersign_requests_open{state="Pending",policy="prod",rule="write"} 3"#,
+            r#"countersign_requests_open{state="Approved",policy="",rule=""} 1"#,
+            "countersign_oldest_pending_request_age_seconds 61",
+            r#"countersign_requests_ended_total{state="Released",policy="prod",rule="write"} 1"#,
+            r#"countersign_requests_ended_total{state="Expired",policy="",rule=""} 1"#,
+            r#"countersign_request_duration_seconds_bucket{le="15.0",state="Released"} 0"#,
+            r#"countersign_request_duration_seconds_bucket{le="60.0",state="Released"} 1"#,
+            r#"countersign_release_duration_seconds_bucket{le="0.01"} 1"#,
+            "countersign_release_duration_seconds_count 1",
+        ] {
+            assert!(told.lines().any(|l| l == line), "{line} in {told}");
+        }
+        // What has ended is not open any more.
+        metrics.requests.set_open([], std::time::Duration::ZERO);
+        assert!(!metrics.render().unwrap().contains(r#"open{state="Pending",policy="prod""#));
+    }
+
+    #[test]
+    fn the_operator_s_own_work_is_told() {
+        let metrics = Metrics::new();
+        metrics.work.answered(Asked::Admit, Answered::Refused, std::time::Duration::from_micros(200));
+        metrics.work.failed(Failed::Conflict);
+        metrics.work.set_watch_age("Job", std::time::Duration::from_millis(1500));
+        let told = metrics.render().unwrap();
+        for line in [
+            r#"countersign_admission_duration_seconds_count{asked="admit",answered="refused"} 1"#,
+            r#"countersign_reconcile_errors_total{class="conflict"} 1"#,
+            r#"countersign_watch_age_seconds{kind="Job"} 1.5"#,
+        ] {
+            assert!(told.lines().any(|l| l == line), "{line} in {told}");
+        }
     }
 }

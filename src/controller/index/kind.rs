@@ -1,0 +1,42 @@
+//! What is watched, and what is looked at.
+
+use crate::api::{InputKind, TargetKind};
+use crate::risk::RbacKind;
+
+/// Something to look at.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Key {
+    /// A request, by namespace and name.
+    Request(String, String),
+    /// A policy, by name.
+    Policy(String),
+    /// A Job or Pod in a gated namespace, by namespace, kind and name.
+    Target(String, TargetKind, String),
+}
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::controller) enum Kind {
+    Request,
+    Policy,
+    Namespace,
+    Target(TargetKind),
+    Input(InputKind),
+    Rbac(RbacKind),
+    NetworkPolicy,
+}
+
+impl Kind {
+    /// The kind as Kubernetes spells it.
+    pub(in crate::controller) fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "ApprovalRequest",
+            Self::Policy => "ApprovalPolicy",
+            Self::Namespace => "Namespace",
+            Self::Target(kind) => kind.as_str(),
+            Self::Input(kind) => kind.as_str(),
+            Self::Rbac(kind) => kind.as_str(),
+            Self::NetworkPolicy => "NetworkPolicy",
+        }
+    }
+}

@@ -20,6 +20,7 @@ use rustls::ServerConfig;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tracing::warn;
 
 /// Largest review that is read: two objects of the largest size that etcd takes, and room around them.
 const LARGEST: usize = 8 << 20;
@@ -46,7 +47,7 @@ pub struct Server {
 pub fn router(server: Server) -> Router {
     Router::new()
         .route(registration::PATH, post(admit))
-        .route(&format!("{}{}", registration::PATH, registration::WARN), post(warn))
+        .route(&format!("{}{}", registration::PATH, registration::WARN), post(advise))
         .route(&format!("{}{}", registration::PATH, registration::STAMP), post(stamp))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
@@ -62,7 +63,7 @@ async fn admit(State(server): State<Server>, body: Bytes) -> Response {
     server.answered(Asked::Admit, began, &review, answer)
 }
 
-async fn warn(State(server): State<Server>, body: Bytes) -> Response {
+async fn advise(State(server): State<Server>, body: Bytes) -> Response {
     let began = Instant::now();
     let Ok(review) = AdmissionReview::read(&body) else { return server.not_a_review(Asked::Warn, began) };
     let answer = review.advise(&server.context(&[]));
@@ -117,7 +118,10 @@ impl Server {
         }
         match self.deciders.granted(&review.caller(), &asks, review.denies()).await {
             Ok(granted) => review.judge(&self.context(&granted)),
-            Err(refusal) => Verdict::Refuse(refusal).into(),
+            Err(refusal) => {
+                warn!(uid = review.uid(), "a review was refused, since the authorizer did not answer");
+                Verdict::Refuse(refusal).into()
+            }
         }
     }
 }

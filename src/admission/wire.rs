@@ -165,6 +165,11 @@ impl AdmissionReview {
         })
     }
 
+    /// The uid of the object that it is about, as it is stored; for the log.
+    pub fn uid(&self) -> Option<&str> {
+        self.request.old_object.pointer("/metadata/uid").and_then(Value::as_str)
+    }
+
     /// The review that it brings to a request, if it brings one.
     fn review(&self) -> Option<&Value> {
         let request = &self.request;

@@ -15,6 +15,7 @@ mod certificate;
 mod components;
 mod control_plane;
 mod fault_proxy;
+mod given;
 mod go_build;
 mod identities;
 mod identity;

@@ -9,7 +9,12 @@ use std::time::{Duration, Instant};
 impl Space {
     /// As [`Space::new`], and gated: nothing in it runs unapproved. The service account may do what its users may do there.
     pub async fn gated(cluster: &ControlPlane, name: &str) -> Result<Self> {
-        let space = Self::new(cluster, name).await?;
+        Self::new(cluster, name).await?.gate().await
+    }
+
+    /// Gates it from now on.
+    pub async fn gate(self) -> Result<Self> {
+        let name = self.namespace.as_str();
         let roles = json!({"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "gated", "namespace": name},
              "rules": [
@@ -18,10 +23,10 @@ impl Space {
                 {"apiGroups": ["countersign.dev"], "resources": ["approvalrequests"], "verbs": ["delete"]}]},
             binding(name, "gated", "Role", "gated"),
         ]});
-        space.admin.kubectl(["apply", "--filename", "-"]).stdin(roles.to_string()).ok().await?;
-        space.admin.kubectl(["label", "namespace", name, "countersign.dev/gate=enforce"]).ok().await?;
-        space.until_gated().await?;
-        Ok(space)
+        self.admin.kubectl(["apply", "--filename", "-"]).stdin(roles.to_string()).ok().await?;
+        self.admin.kubectl(["label", "namespace", name, "countersign.dev/gate=enforce"]).ok().await?;
+        self.until_gated().await?;
+        Ok(self)
     }
 
     /// A label of a namespace takes effect some time later.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 mod gated;
+pub mod helm;
 pub mod many;
 pub mod python;
 
@@ -98,32 +99,31 @@ pub struct Space {
     /// The workflow's service account: creates Jobs and requests.
     pub triage: Identity,
     pub client: Client,
-    observer: Arc<Observer>,
+    observer: Option<Arc<Observer>>,
 }
 
 impl Drop for Space {
     /// What a test did last is observed before the test ends. A violation ends the process in there.
     fn drop(&mut self) {
-        let _ = self.observer.catch_up();
+        let _ = self.observer.as_ref().map(|observer| observer.catch_up());
     }
 }
 
 impl Space {
     /// Makes the namespace `name`, labelled `env: prod`, with the service account `triage`.
     pub async fn new(cluster: &ControlPlane, name: &str) -> Result<Self> {
-        let admin = cluster.admin();
-        let roles = json!({"apiVersion": "v1", "kind": "List", "items": [
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"env": "prod"}}},
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "triage", "namespace": name}},
-            {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "jobs", "namespace": name},
-             "rules": [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "patch", "delete"]}]},
-            binding(name, "jobs", "Role", "jobs"),
-            binding(name, "requests", "ClusterRole", "countersign-requester"),
-        ]});
-        admin.kubectl(["apply", "--filename", "-"]).stdin(roles.to_string()).ok().await?;
+        make(&cluster.admin(), name).await?;
         let triage = cluster.service_account(name, "triage").await?;
-        let client = client(&admin).await?;
-        Ok(Self { namespace: name.into(), admin, triage, client, observer: cluster.observer()? })
+        let client = client(&cluster.admin()).await?;
+        Ok(Self { namespace: name.into(), admin: cluster.admin(), triage, client, observer: Some(cluster.observer()?) })
+    }
+
+    /// The same where no more is known of the cluster than an administrator's kubeconfig.
+    pub async fn given(admin: &Identity, observer: Option<Arc<Observer>>, name: &str) -> Result<Self> {
+        make(admin, name).await?;
+        let triage = admin.acting_as(&format!("system:serviceaccount:{name}:triage"), &[])?;
+        let client = client(admin).await?;
+        Ok(Self { namespace: name.into(), admin: admin.clone(), triage, client, observer })
     }
 
     /// Applies a policy named like the namespace, for this namespace alone, and waits until it is in force.
@@ -261,6 +261,20 @@ pub fn requests() -> ApiResource {
 fn of(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
     let gvk = kube::core::GroupVersionKind::gvk(group, version, kind);
     ApiResource::from_gvk_with_plural(&gvk, plural)
+}
+
+/// A namespace of a test, and the roles of the service account that acts there.
+async fn make(admin: &Identity, name: &str) -> Result<()> {
+    let roles = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"env": "prod"}}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "triage", "namespace": name}},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "jobs", "namespace": name},
+         "rules": [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "list", "patch", "delete"]}]},
+        binding(name, "jobs", "Role", "jobs"),
+        binding(name, "requests", "ClusterRole", "countersign-requester"),
+    ]});
+    admin.kubectl(["apply", "--filename", "-"]).stdin(roles.to_string()).ok().await?;
+    Ok(())
 }
 
 fn binding(namespace: &str, name: &str, kind: &str, role: &str) -> Value {

@@ -8,14 +8,14 @@ use serde_json::json;
 use std::fs;
 use std::path::Path;
 
-async fn emulating(minor: u32) -> Result<ControlPlane> {
+pub async fn emulating(minor: u32) -> Result<ControlPlane> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let flag = format!("--emulated-version=1.{minor}");
     let extra_apiserver_args = if minor == 36 { vec![] } else { vec![flag] };
     ControlPlane::start(Options { extra_apiserver_args, ..Options::default() }).await
 }
 
-async fn install(cluster: &ControlPlane, verb: &str, chart: &str, more: &[&str]) -> Result<String> {
+pub async fn install(cluster: &ControlPlane, verb: &str, chart: &str, more: &[&str]) -> Result<String> {
     let args = [verb, "countersign", chart, "--namespace", HOME];
     helm(Some(&cluster.admin()), &[&args, more].concat()).await?.succeeded()
 }

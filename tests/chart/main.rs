@@ -4,7 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod granted;
 mod life;
+mod rights;
 mod values;
 
 use support::helm::{CHART, helm};

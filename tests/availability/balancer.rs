@@ -3,10 +3,11 @@
 
 use anyhow::Result;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// How often operators are asked whether they are ready.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -48,6 +49,20 @@ impl Balancer {
         Ok(balancer)
     }
 
+    /// Is the way into the cluster's network as well, for an API server that asks for one at this socket. Whatever Service it
+    /// asks for, here is the only one.
+    pub fn lead_in(&self, socket: &Path) -> Result<()> {
+        let (listener, balancer) = (UnixListener::bind(socket)?, self.clone());
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                if let (Ok(()), Some(backend)) = (let_in(&mut client).await, balancer.pick()) {
+                    tokio::spawn(pass(client, backend));
+                }
+            }
+        });
+        Ok(())
+    }
+
     pub fn add(&self, backend: Backend) {
         self.state.lock().unwrap().backends.push(backend);
     }
@@ -79,10 +94,19 @@ impl Balancer {
     }
 }
 
-async fn pass(mut client: TcpStream, backend: Backend) {
+async fn pass(mut client: impl AsyncRead + AsyncWrite + Unpin, backend: Backend) {
     if let Ok(mut server) = TcpStream::connect(backend.admission).await {
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
+}
+
+/// Lets somebody in who asks for it, wherever to.
+async fn let_in(client: &mut UnixStream) -> std::io::Result<()> {
+    let mut head = vec![];
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await?);
+    }
+    client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await
 }
 
 async fn is_ready(address: SocketAddr) -> bool {

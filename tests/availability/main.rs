@@ -6,6 +6,7 @@ mod support;
 
 mod balancer;
 mod certificate;
+mod provided;
 mod seen;
 mod stream;
 
@@ -32,6 +33,8 @@ struct Lab {
     cluster: ControlPlane,
     identity: Identity,
     balancer: Balancer,
+    /// Where the API server finds admission, and what it is served under.
+    flags: Vec<String>,
     /// Events that told of a broken gate before there was one that is whole.
     told: AtomicUsize,
 }
@@ -43,28 +46,28 @@ struct Replica {
 
 impl Lab {
     async fn new() -> Result<Self> {
-        let cluster = installed_with(Options::default()).await?;
+        let balancer = Balancer::start().await?;
+        let url = format!("--admission-url=https://{}", balancer.address);
+        Self::with(Options::default(), balancer, vec![url, "--admission-certificate=secret".into()]).await
+    }
+
+    async fn with(options: Options, balancer: Balancer, flags: Vec<String>) -> Result<Self> {
+        let cluster = installed_with(options).await?;
         let identity = countersign().identity(&cluster).await?;
-        Ok(Self { cluster, identity, balancer: Balancer::start().await?, told: AtomicUsize::new(0) })
+        Ok(Self { cluster, identity, balancer, flags, told: AtomicUsize::new(0) })
     }
 
     /// Starts one more operator. It may be ready some time later.
     async fn start(&self) -> Result<Replica> {
-        self.start_with(&[]).await
-    }
-
-    async fn start_with(&self, more: &[&str]) -> Result<Replica> {
         let backend = Backend { admission: free()?, readiness: free()? };
         let flags = [
             format!("--admission-bind={}", backend.admission),
-            format!("--admission-url=https://{}", self.balancer.address),
             format!("--metrics-bind={}", backend.readiness),
-            "--admission-certificate=secret".into(),
             "--leader-elect".into(),
             format!("--lease-seconds={}", LEASE.as_secs()),
             "--drain-seconds=2".into(),
         ];
-        let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let flags: Vec<&str> = flags.iter().chain(&self.flags).map(String::as_str).collect();
         let operator = countersign().start_beside(&self.cluster, &self.identity, &flags).await?;
         self.balancer.add(backend);
         Ok(Replica { operator, backend })
@@ -85,12 +88,14 @@ impl Lab {
     }
 
     async fn two(&self) -> Result<[Replica; 2]> {
-        self.two_with(&[]).await
+        let two = [self.start().await?, self.start().await?];
+        self.settled(&two).await?;
+        Ok(two)
     }
 
-    async fn two_with(&self, more: &[&str]) -> Result<[Replica; 2]> {
-        let two = [self.start_with(more).await?, self.start_with(more).await?];
-        for replica in &two {
+    /// Waits until both serve, and the gate is whole.
+    async fn settled(&self, two: &[Replica; 2]) -> Result<()> {
+        for replica in two {
             self.ready(replica).await?;
         }
         self.until_registered().await?;
@@ -101,7 +106,7 @@ impl Lab {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.told.store(self.broken().await?.len(), Ordering::Relaxed);
-        Ok(two)
+        Ok(())
     }
 
     /// A registration takes effect some time later.

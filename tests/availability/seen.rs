@@ -146,9 +146,9 @@ fn log_tells(replicas: &[Replica], uid: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_becomes_of_requests_is_seen_from_outside() -> Result<()> {
-    let (lab, collector) = (Lab::new().await?, Collector::start().await?);
-    let endpoint = format!("--otlp-endpoint={}", collector.address);
-    let two = lab.two_with(&["--log-json", &endpoint]).await?;
+    let (mut lab, collector) = (Lab::new().await?, Collector::start().await?);
+    lab.flags.extend(["--log-json".into(), format!("--otlp-endpoint={}", collector.address)]);
+    let two = lab.two().await?;
     let space = Space::new(&lab.cluster, "seen").await?;
     space.policy(by_sre()).await?;
     let (alice, mallory) = (lab.cluster.user("alice", &["sre"])?, lab.cluster.user("mallory", &["developers"])?);

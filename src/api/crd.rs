@@ -1,8 +1,9 @@
 //! The CRDs as YAML: one file a kind under `crds/`, generated from the types.
 
 use crate::api::{ApprovalPolicy, ApprovalRecord, ApprovalRequest};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
+use serde_json::json;
 
 /// The files, as they stand there: kind and text. A test holds them against [`files`]; whatever a program needs of a CRD it takes
 /// from here, since to make one anew would put the generator and every schema's code into it.
@@ -14,7 +15,20 @@ pub const STORED: [(&str, &str); 3] = [
 
 /// Every CRD of the group, made anew.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![ApprovalRequest::crd(), ApprovalPolicy::crd(), ApprovalRecord::crd()]
+    vec![ApprovalRequest::crd(), unobserved(ApprovalPolicy::crd()), ApprovalRecord::crd()]
+}
+
+/// Gives objects without a status one that says that nobody looked at them yet. What goes by kstatus, as Flux does, takes an object
+/// that says nothing of itself for one that is in force.
+fn unobserved(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let status = schema.and_then(|schema| schema.properties.as_mut()?.get_mut("status"));
+        if let Some(status) = status {
+            status.default = Some(JSON(json!({"observedGeneration": -1})));
+        }
+    }
+    crd
 }
 
 /// Each CRD as (file name, YAML text), as it is to stand under `crds/`.

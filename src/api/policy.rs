@@ -247,15 +247,16 @@ pub enum SelfApproval {
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalPolicyStatus {
-    /// The generation this status was computed from.
+    /// The generation this status was computed from; -1 until there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = -1))]
     pub observed_generation: Option<i64>,
     /// Content hash of the policy's spec as read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub snapshot: Option<String>,
-    /// Ready: the policy compiles and is in force.
+    /// Ready: the policy compiles and is in force. Stalled: it does not compile, and stays so until it is changed. Reconciling: never
+    /// true, for what was looked at is judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -1,5 +1,10 @@
-//! The example policies do what their tests say, and `countersign policy test` fails where it should.
+//! The example policies do what their tests say, and `countersign policy test` fails where it should. What a GitOps tool does with
+//! policies is tried on a control plane of its own.
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod gitops;
 mod judged;
 mod looked_at;
 mod mutants;

@@ -1,7 +1,7 @@
 //! Identities, and kubectl commands run as them.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +24,11 @@ impl Identity {
     /// A kubectl command as this identity.
     pub fn kubectl(&self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Kubectl {
         Kubectl { identity: self.clone(), args: args.into_iter().map(Into::into).collect(), stdin: None }
+    }
+
+    /// The program that runs them.
+    pub fn kubectl_path(&self) -> &Path {
+        &self.kubectl
     }
 }
 

@@ -1,5 +1,6 @@
 //! Installed, upgraded, removed and installed again.
 
+use crate::support::shell::{remains, runbook, typed};
 use crate::support::{Space, by_sre, countersign, shared_roles};
 use crate::{CHART, HOME, helm};
 use anyhow::{Context, Result, ensure};
@@ -46,7 +47,8 @@ async fn every_supported_release_takes_it() -> Result<()> {
     Ok(())
 }
 
-/// What is asked and held is there after the release is gone, stays held, and goes on when it is back.
+/// What is asked and held is there after the release is gone, stays held, and goes on when it is back. In the end all of it is
+/// removed, as the runbook says for where no operator is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_outlives_the_release() -> Result<()> {
     let cluster = emulating(36).await?;
@@ -101,10 +103,19 @@ async fn what_waits_outlives_the_release() -> Result<()> {
 
     // The same release again takes all of it over.
     install(&cluster, "install", CHART, &[]).await?;
-    let _operator = countersign().start(&cluster).await?;
+    let operator = countersign().start(&cluster).await?;
     let alice = cluster.user("alice", &["sre"])?;
     open.review(&alice, "waits", "Approve", &digest).ok().await?;
     open.state("waits", "Released").await?;
+
+    // Gone for good, it is removed by an administrator alone.
+    operator.kill();
+    helm(Some(&admin), &["uninstall", "countersign", "--namespace", HOME]).await?.succeeded()?;
+    let steps = runbook("Remove Countersign")?;
+    typed(&admin, steps.get(1).context("the steps without an operator")?).await?;
+    admin.kubectl(["delete", "namespace", "kept", "kept-open", "--timeout=60s"]).ok().await?;
+    let left = remains(&admin).await?;
+    ensure!(left.is_empty(), "{left:?} is left");
     Ok(())
 }
 

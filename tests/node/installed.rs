@@ -1,90 +1,20 @@
 //! From `helm install` on: operators in Pods behind a Service, a workflow in a Pod, and the container that was approved.
 
-use crate::release::{self, IMAGE as COUNTERSIGN};
+use crate::idle;
+use crate::lab::{HOME, Lab};
+use crate::restricted;
 use crate::stream::Stream;
-use crate::support::{Space, by_sre, countersign, shared_roles};
-use crate::{IMAGE as PROGRAM, add_images, pod_spec, real, restricted};
+use crate::support::shell::{remains, runbook, typed};
+use crate::support::{Space, by_sre};
 use anyhow::{Context, Result, ensure};
-use countersign_testbed::{ControlPlane, Identity};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/countersign");
-const HOME: &str = "countersign-system";
 /// What an operator that was killed costs users, at most: nobody can tell the API server faster than the node notices.
 const WINDOW: Duration = Duration::from_secs(10);
-
-struct Lab {
-    cluster: ControlPlane,
-    admin: Identity,
-    alice: Identity,
-}
-
-impl Lab {
-    async fn new() -> Result<Self> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let cluster = ControlPlane::start(real()).await?;
-        cluster.observer()?;
-        add_images(&cluster).await?;
-        release::add_image(cluster.real_node()?).await?;
-        let (admin, alice) = (cluster.admin(), cluster.user("alice", &["sre"])?);
-        Ok(Self { cluster, admin, alice })
-    }
-
-    async fn helm(&self, args: &[&str]) -> Result<String> {
-        let args = args.iter().copied().chain(["--namespace", HOME]);
-        self.cluster.real_node()?.helm(&self.admin, args).await?.succeeded()
-    }
-
-    /// Installs or upgrades, and waits until every Pod is ready.
-    async fn release(&self, verb: &str, more: &[&str]) -> Result<()> {
-        let flags = [
-            verb,
-            "countersign",
-            CHART,
-            "--set=image.repository=localhost/countersign,image.pullPolicy=Never",
-            "--set=leaseSeconds=5,drainSeconds=5",
-            "--wait",
-            "--timeout=120s",
-        ];
-        let said = self.helm(&[&flags, more].concat()).await;
-        if said.is_err() {
-            let pods = self.home(&["get", "pods", "--output=yaml"]).await?;
-            let logs = self.home(&["logs", "--selector=app.kubernetes.io/name=countersign", "--tail=50"]).await;
-            eprintln!("{pods}\n{logs:?}");
-        }
-        said.map(drop)
-    }
-
-    async fn home(&self, args: &[&str]) -> Result<String> {
-        self.admin.kubectl(args.iter().copied().chain(["--namespace", HOME])).ok().await
-    }
-
-    /// Brings back what somebody saved.
-    async fn restore(&self, saved: &str) -> Result<()> {
-        let mut object: Value = serde_json::from_str(saved)?;
-        let metadata = object["metadata"].as_object_mut().context("metadata")?;
-        metadata.retain(|field, _| ["name", "namespace", "labels"].contains(&field.as_str()));
-        self.admin.kubectl(["create", "--filename", "-"]).stdin(object.to_string()).ok().await?;
-        Ok(())
-    }
-
-    /// The Pod of the operator that leads.
-    async fn leader(&self) -> Result<String> {
-        let holder = self.home(&["get", "lease", "countersign", "--output=jsonpath={.spec.holderIdentity}"]).await?;
-        let pods = self.home(&["get", "pods", "--output=jsonpath={.items[*].metadata.name}"]).await?;
-        let leads = pods.split(' ').find(|pod| holder.starts_with(*pod));
-        Ok(leads.with_context(|| format!("{holder:?} is none of {pods}"))?.to_owned())
-    }
-
-    /// Approves what the gate or a workflow asked.
-    async fn approve(&self, space: &Space, name: &str) -> Result<()> {
-        let digest = space.digest(name).await?;
-        space.review(&self.alice, name, "Approve", &digest).ok().await?;
-        Ok(())
-    }
-}
+/// What lets alice review.
+const REVIEWERS: &str = "countersign-e2e-reviewers";
 
 /// A policy that decides what its tag says.
 fn policy() -> Value {
@@ -99,24 +29,12 @@ fn policy() -> Value {
 }
 
 /// A workflow's Pod: asks for a Job that it creates suspended, and waits.
-async fn workflow(space: &Space, name: &str, tags: &[&str], job: Value) -> Result<()> {
+async fn workflow(lab: &Lab, space: &Space, name: &str, tags: &[&str], job: Value) -> Result<()> {
     let ask = json!({"run_id": name, "step_id": "remediate", "reason": "prod write detected", "risk_tags": tags,
         "requested_by": "workflow.incident-triage"});
     let data = json!({"request.json": ask.to_string(), "job.json": job.to_string()});
     let files = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
-    let args = [
-        "request",
-        "--file=/etc/step/request.json",
-        "--job=/etc/step/job.json",
-        "--wait",
-        "--timeout=2m",
-        "--name",
-        name,
-    ];
-    let mut spec = pod_spec(COUNTERSIGN, &args);
-    spec["serviceAccountName"] = json!("triage");
-    spec["volumes"] = json!([{"name": "step", "configMap": {"name": name}}]);
-    spec["containers"][0]["volumeMounts"] = json!([{"name": "step", "mountPath": "/etc/step"}]);
+    let spec = asking(lab, name, &["--job=/etc/step/job.json", "--name", name]);
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec});
     for object in [files, pod] {
         space
@@ -127,6 +45,16 @@ async fn workflow(space: &Space, name: &str, tags: &[&str], job: Value) -> Resul
             .await?;
     }
     Ok(())
+}
+
+/// The spec of a Pod that asks what that ConfigMap says, and waits.
+fn asking(lab: &Lab, files: &str, more: &[&str]) -> Value {
+    let args = [&["request", "--file=/etc/step/request.json", "--wait", "--timeout=2m"], more].concat();
+    let mut spec = lab.pod_spec(&args);
+    spec["serviceAccountName"] = json!("triage");
+    spec["volumes"] = json!([{"name": "step", "configMap": {"name": files}}]);
+    spec["containers"][0]["volumeMounts"] = json!([{"name": "step", "mountPath": "/etc/step"}]);
+    spec
 }
 
 /// How the workflow's Pod ended.
@@ -141,10 +69,10 @@ fn job(name: &str, spec: Value) -> Value {
 }
 
 /// A Job whose container goes on only with a receipt that holds for it.
-fn verifying(name: &str) -> Value {
+fn verifying(lab: &Lab, name: &str) -> Value {
     let args =
         ["receipt", "verify", "--receipt=/etc/countersign/receipt", "--keys=/etc/keys/keys", "--job-uid=$(JOB_UID)"];
-    let mut spec = pod_spec(COUNTERSIGN, &args);
+    let mut spec = lab.pod_spec(&args);
     let field = |path: &str| json!({"fieldPath": path});
     spec["volumes"] = json!([
         {"name": "receipt", "downwardAPI": {"items": [{"path": "receipt", "fieldRef": field("metadata.annotations['countersign.dev/receipt']")}]}},
@@ -156,25 +84,14 @@ fn verifying(name: &str) -> Value {
     job(name, spec)
 }
 
-async fn publish_keys(lab: &Lab, space: &Space) -> Result<()> {
-    let scratch = tempfile::tempdir()?;
-    let path = |name: &str| scratch.path().join(name).to_string_lossy().into_owned();
-    let (trail, keys, kubeconfig) = (path("trail"), path("keys"), lab.admin.kubeconfig.to_string_lossy());
-    let args = ["audit", "export", "--output", &trail, "--keys", &keys, "--kubeconfig", &kubeconfig];
-    countersign().run(&args, "").await?.succeeded()?;
-    let create = ["create", "configmap", "keys", "--namespace", &space.namespace, &format!("--from-file=keys={keys}")];
-    lab.admin.kubectl(create).ok().await?;
-    Ok(())
-}
-
 /// The whole way, each part in its own container.
 async fn the_story(lab: &Lab) -> Result<()> {
-    let space = Space::new(&lab.cluster, "story").await?;
+    let space = lab.space("story").await?;
     space.policy(policy()).await?;
-    publish_keys(lab, &space).await?;
-    let within = |args: &[&str]| lab.admin.kubectl(["--namespace=story"].iter().chain(args).copied());
+    lab.publish_keys(&space).await?;
+    let within = |args: &[&str]| lab.admin.kubectl(["--namespace", &space.namespace].iter().chain(args).copied());
 
-    workflow(&space, "approved", &["prod", "write"], verifying("approved")).await?;
+    workflow(lab, &space, "approved", &["prod", "write"], verifying(lab, "approved")).await?;
     let digest = space.digest("approved").await?;
     let bound = within(&["get", "pods", "--selector=job-name=approved", "--output=name"]).ok().await?;
     assert_eq!(bound.trim(), "", "it runs before it is approved");
@@ -186,18 +103,19 @@ async fn the_story(lab: &Lab) -> Result<()> {
     let verified: Value = serde_json::from_str(&within(&["logs", "job/approved"]).ok().await?)?;
     assert_eq!(verified["maxRuntimeSeconds"], json!(900), "{verified}");
 
-    workflow(&space, "denied", &["prod", "write"], verifying("denied")).await?;
+    workflow(lab, &space, "denied", &["prod", "write"], verifying(lab, "denied")).await?;
     let digest = space.digest("denied").await?;
     space.review(&lab.alice, "denied", "Deny", &digest).ok().await?;
     assert_eq!(ended(&space, "denied").await?, 3);
-    workflow(&space, "late", &["soon"], verifying("late")).await?;
+    workflow(lab, &space, "late", &["soon"], verifying(lab, "late")).await?;
     assert_eq!(ended(&space, "late").await?, 4);
     for name in ["denied", "late"] {
         ensure!(!space.started(name).await?, "{name} was started");
     }
 
-    // It obeys the deadline that its policy set.
-    workflow(&space, "endless", &["brief"], job("endless", pod_spec(PROGRAM, &["serve", "8080"]))).await?;
+    // It obeys the deadline that its policy set: what it asks for itself, nobody answers.
+    let endless = job("endless", asking(lab, "endless", &["--name=unanswered"]));
+    workflow(lab, &space, "endless", &["brief"], endless).await?;
     lab.approve(&space, "endless").await?;
     assert_eq!(ended(&space, "endless").await?, 0, "the workflow goes on once its Job was started");
     within(&["wait", "--for=condition=Failed", "job/endless", "--timeout=60s"]).ok().await?;
@@ -208,7 +126,7 @@ async fn the_story(lab: &Lab) -> Result<()> {
 
 /// Nobody asked for it: the gate holds it, and asks.
 async fn the_gate(lab: &Lab, space: &Space) -> Result<()> {
-    let mut bare = job("bare", pod_spec(PROGRAM, &["say", "remediated"]));
+    let mut bare = job("bare", lab.pod_spec(&["--version"]));
     bare["spec"]["suspend"] = json!(false);
     let annotations =
         json!({"countersign.dev/risk-tags": "prod,write", "countersign.dev/reason": "prod write detected"});
@@ -226,7 +144,7 @@ async fn the_gate(lab: &Lab, space: &Space) -> Result<()> {
 
 /// Whatever happens to the operators, users go on asking.
 async fn the_load(lab: &Lab, space: &Arc<Space>) -> Result<()> {
-    let waiting = Space::new(&lab.cluster, "waiting").await?;
+    let waiting = lab.space("waiting").await?;
     waiting.policy(policy()).await?;
     let digest = waiting.bound("waits").await?;
 
@@ -249,7 +167,7 @@ async fn the_load(lab: &Lab, space: &Arc<Space>) -> Result<()> {
     stream.more(10).await?;
     let leader = lab.leader().await?;
     let killed = Instant::now();
-    lab.cluster.real_node()?.kill_container(HOME, &leader, "operator").await?;
+    lab.kill(&leader).await?;
     // It may meet the window. Then it is given again, below.
     if let Err(error) = lab.approve(&waiting, "waits").await {
         ensure!(format!("{error:#}").contains("calling webhook"), "{error:#}");
@@ -268,14 +186,14 @@ async fn the_load(lab: &Lab, space: &Arc<Space>) -> Result<()> {
 
 /// Removed, nothing that waits is let go; installed again, it goes on.
 async fn the_end(lab: &Lab, space: &Space) -> Result<()> {
-    let waiting = Space::new(&lab.cluster, "outlives").await?;
+    let waiting = lab.space("outlives").await?;
     waiting.policy(policy()).await?;
     let digest = waiting.bound("waits").await?;
     lab.helm(&["uninstall", "countersign", "--wait"]).await?;
     lab.home(&["wait", "--for=delete", "pod", "--selector=app.kubernetes.io/component=operator", "--timeout=60s"])
         .await?;
     assert_eq!(waiting.digest("waits").await?, digest);
-    let mut bare = job("afterwards", pod_spec(PROGRAM, &["say", "never"]));
+    let mut bare = job("afterwards", lab.pod_spec(&["--version"]));
     bare["spec"]["suspend"] = json!(false);
     let create = space.triage.kubectl(["create", "--namespace", &space.namespace, "--filename", "-"]);
     let created = create.stdin(bare.to_string()).run().await?;
@@ -288,6 +206,23 @@ async fn the_end(lab: &Lab, space: &Space) -> Result<()> {
     Ok(())
 }
 
+/// Everything is removed, as the runbook says, and namespaces go when they are told to.
+async fn the_removal(lab: &Lab) -> Result<()> {
+    let held = ["get", "mutatingadmissionpolicy", "countersign-jobs"];
+    let hold = if lab.admin.kubectl(held).run().await?.status.success() { "policy" } else { "webhook" };
+    let steps = runbook("Remove Countersign")?.first().context("a block")?.clone();
+    let began = Instant::now();
+    typed(&lab.admin, &steps.replace("countersign manifests", &format!("countersign manifests --hold={hold}"))).await?;
+    lab.admin.kubectl(["delete", "clusterrolebinding", REVIEWERS]).ok().await?;
+    let spaces = ["story", "gated", "waiting", "outlives"].map(Lab::namespace);
+    let delete = ["delete", "namespace", "--timeout=60s"].into_iter().chain(spaces.iter().map(String::as_str));
+    lab.admin.kubectl(delete).ok().await?;
+    let left = remains(&lab.admin).await?;
+    ensure!(left.is_empty(), "{left:?} is left");
+    eprintln!("removed within {:?}", began.elapsed());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn installed_by_helm_only_what_is_approved_runs() -> Result<()> {
     let lab = Lab::new().await?;
@@ -295,15 +230,21 @@ async fn installed_by_helm_only_what_is_approved_runs() -> Result<()> {
     let began = Instant::now();
     lab.release("install", &[]).await?;
     eprintln!("from helm install to two ready Pods {:?}", began.elapsed());
-    shared_roles(&lab.cluster).await?;
+    let reviewers = ["create", "clusterrolebinding", REVIEWERS, "--clusterrole=countersign-reviewer", "--user=alice"];
+    lab.admin.kubectl(reviewers).ok().await?;
     let said = lab.helm(&["test", "countersign", "--logs"]).await?;
     ensure!(said.matches(" ok ").count() == 3, "{said}");
+    if let Some(cluster) = lab.own() {
+        idle::is_little(cluster).await?;
+    }
 
     the_story(&lab).await.context("the story")?;
-    let space = Space::gated(&lab.cluster, "gated").await?;
+    let space = lab.space("gated").await?.gate().await?;
     space.policy(policy()).await?;
     the_gate(&lab, &space).await.context("the gate")?;
     let space = Arc::new(space);
     the_load(&lab, &space).await.context("the load")?;
-    the_end(&lab, &space).await.context("the end")
+    the_end(&lab, &space).await.context("the end")?;
+    drop(space);
+    the_removal(&lab).await.context("the removal")
 }

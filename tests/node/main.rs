@@ -7,7 +7,9 @@ mod support;
 mod approved;
 mod containers;
 mod gone;
+mod idle;
 mod installed;
+mod lab;
 mod reach;
 mod release;
 #[path = "../availability/stream.rs"]

@@ -16,6 +16,7 @@ mod gated;
 pub mod helm;
 pub mod many;
 pub mod python;
+pub mod shell;
 
 /// The command under test.
 pub fn countersign() -> Countersign {

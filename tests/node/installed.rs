@@ -142,6 +142,12 @@ async fn the_gate(lab: &Lab, space: &Space) -> Result<()> {
     Ok(())
 }
 
+/// What admission is served under, or nothing while the Secret is not there.
+async fn certificate(lab: &Lab) -> Result<String> {
+    let path = r"--output=jsonpath={.data.tls\.crt}";
+    lab.home(&["get", "secret", "countersign-admission-certificate", "--ignore-not-found", path]).await
+}
+
 /// Whatever happens to the operators, users go on asking.
 async fn the_load(lab: &Lab, space: &Arc<Space>) -> Result<()> {
     let waiting = lab.space("waiting").await?;
@@ -162,6 +168,19 @@ async fn the_load(lab: &Lab, space: &Arc<Space>) -> Result<()> {
     lab.restore(&key).await?;
     stream.end_without_refusal().await.context("an upgrade, and a signing key that is deleted")?;
     assert_eq!(waiting.digest("waits").await?, digest, "what was shown changed");
+
+    let stream = Stream::start(space.clone(), "certificate");
+    let before = certificate(lab).await?;
+    lab.home(&["delete", "secret", "countersign-admission-certificate"]).await?;
+    let began = Instant::now();
+    // It is made anew, and the API server trusts both meanwhile.
+    while [String::new(), before.clone()].contains(&certificate(lab).await?) {
+        ensure!(began.elapsed() < Duration::from_secs(60), "nobody made another certificate");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    eprintln!("another certificate {:?} after the Secret was deleted", began.elapsed());
+    stream.more(40).await?;
+    stream.end_without_refusal().await.context("another certificate")?;
 
     let stream = Stream::start(space.clone(), "kill");
     stream.more(10).await?;

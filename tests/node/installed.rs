@@ -7,6 +7,7 @@ use crate::stream::Stream;
 use crate::support::shell::{remains, runbook, typed};
 use crate::support::{Space, by_sre};
 use anyhow::{Context, Result, ensure};
+use countersign::admission::certificate::SETTLE;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,10 +173,10 @@ async fn the_load(lab: &Lab, space: &Arc<Space>) -> Result<()> {
     let stream = Stream::start(space.clone(), "certificate");
     let before = certificate(lab).await?;
     lab.home(&["delete", "secret", "countersign-admission-certificate"]).await?;
-    let began = Instant::now();
-    // It is made anew, and the API server trusts both meanwhile.
+    // It is made anew, and for as long as that settles the API server trusts both.
+    let (began, most) = (Instant::now(), Duration::try_from(SETTLE)? + Duration::from_secs(30));
     while [String::new(), before.clone()].contains(&certificate(lab).await?) {
-        ensure!(began.elapsed() < Duration::from_secs(60), "nobody made another certificate");
+        ensure!(began.elapsed() < most, "nobody made another certificate");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     eprintln!("another certificate {:?} after the Secret was deleted", began.elapsed());
@@ -252,7 +253,9 @@ async fn installed_by_helm_only_what_is_approved_runs() -> Result<()> {
     let reviewers = ["create", "clusterrolebinding", REVIEWERS, "--clusterrole=countersign-reviewer", "--user=alice"];
     lab.admin.kubectl(reviewers).ok().await?;
     let said = lab.helm(&["test", "countersign", "--logs"]).await?;
-    ensure!(said.matches(" ok ").count() == 3, "{said}");
+    // Helm shows the log once for each object of the test, as long as its Pod is there.
+    let is_well = |part: &str| said.lines().any(|line| line.starts_with(part) && line.contains(" ok "));
+    ensure!(["admission", "gate", "leader"].into_iter().all(is_well), "{said}");
     if let Some(cluster) = lab.own() {
         idle::is_little(cluster).await?;
     }

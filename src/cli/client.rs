@@ -1,8 +1,9 @@
 //! The client of commands that people run: its configuration, its errors, and lists read by pages.
 
+use crate::cli::kubeconfig;
 use anyhow::Context;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::KubeConfigOptions;
 use kube::core::GroupVersionKind;
 use kube::{Client, Config};
 use std::path::PathBuf;
@@ -26,17 +27,7 @@ impl Connection {
     /// The configuration that the flags choose. No call takes longer than 30 seconds, and none is repeated.
     pub async fn config(&self) -> anyhow::Result<Config> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let mut config = match &self.kubeconfig {
-            Some(path) => {
-                let kubeconfig =
-                    Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
-                Config::from_custom_kubeconfig(kubeconfig, &options).await.context("this kubeconfig cannot be used")?
-            }
-            None if self.context.is_some() => {
-                Config::from_kubeconfig(&options).await.context("the kubeconfig cannot be used")?
-            }
-            None => Config::infer().await.context("neither a kubeconfig nor a Pod's service account is there")?,
-        };
+        let mut config = kubeconfig::config(self.kubeconfig.as_deref(), &options).await?;
         config.read_timeout = Some(Duration::from_secs(30));
         // A repeated create would meet its own first try.
         config.default_retry = false;

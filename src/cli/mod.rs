@@ -11,6 +11,7 @@ pub mod compact;
 pub mod escape;
 pub mod explain;
 mod keys;
+mod kubeconfig;
 mod leader;
 mod logging;
 pub mod manifests;

@@ -9,14 +9,14 @@ use crate::cli::admission::{Admission, AdmissionArgs, Serving};
 use crate::cli::leader::{self, Candidacy, LeaderArgs};
 use crate::cli::observed::{self, Observed};
 use crate::cli::retention::RetentionArgs;
-use crate::cli::{logging, manifests};
+use crate::cli::{kubeconfig, logging, manifests};
 use crate::controller::{self, Index, ReadSecrets, Watches};
 use crate::integrity::{self, Announces, Integrity};
 use crate::lifecycle::Cluster;
 use crate::telemetry::{self, Check, Metrics, Readiness, Telemetry};
 use anyhow::{Context, bail};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
+use kube::config::KubeConfigOptions;
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -318,14 +318,8 @@ fn serve_telemetry(tasks: &mut JoinSet<String>, address: SocketAddr, telemetry: 
 
 /// A client that neither retries on its own, which would hide failures and repeat writes, nor limits reads, since watches
 /// are silent for a minute at a time; every single call has a limit of its own.
-async fn client(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Client> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
-            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await.context("neither a kubeconfig nor a Pod's service account is there")?,
-    };
+async fn client(named: Option<&std::path::Path>) -> anyhow::Result<Client> {
+    let mut config = kubeconfig::config(named, &KubeConfigOptions::default()).await?;
     config.default_retry = false;
     config.read_timeout = None;
     config.connect_timeout = Some(Duration::from_secs(5));

@@ -3,11 +3,11 @@
 
 use crate::cli::escape::visible_identifier;
 use crate::cli::explain::read_request;
+use crate::cli::kubeconfig;
 use crate::cli::review::args::{Args, command, parse};
 use crate::cli::review::cluster::{Cluster, OPEN, Page};
 use crate::cli::review::{Verb, tell};
 use crate::lifecycle::RequestFacts;
-use kube::config::Kubeconfig;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -96,7 +96,7 @@ async fn candidates(verb: Verb, before: &[String], wanted: Wanted) -> Vec<String
                 false => pending.iter().filter(|r| !taken.contains(&r.name)).map(described).collect(),
             }
         }
-        other => kubeconfig(&other),
+        other => entries(&other),
     }
 }
 
@@ -123,8 +123,8 @@ async fn pending(args: &Args, everywhere: bool) -> Option<Vec<RequestFacts>> {
     Some(requests.filter(|request| !request.status.state.is_final()).collect())
 }
 
-fn kubeconfig(wanted: &Wanted) -> Vec<String> {
-    let Ok(config) = Kubeconfig::read() else { return vec![] };
+fn entries(wanted: &Wanted) -> Vec<String> {
+    let Ok(Some(config)) = kubeconfig::find(None) else { return vec![] };
     match wanted {
         Wanted::Context => config.contexts.into_iter().map(|context| context.name).collect(),
         Wanted::Cluster => config.clusters.into_iter().map(|cluster| cluster.name).collect(),

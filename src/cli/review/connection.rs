@@ -1,9 +1,10 @@
 //! kubectl's own flags for which cluster to ask, and as whom.
 
+use crate::cli::kubeconfig;
 use anyhow::Context;
 use jiff::SignedDuration;
 use kube::Config;
-use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,14 +81,7 @@ impl Connection {
     async fn base(&self) -> anyhow::Result<Config> {
         let options =
             KubeConfigOptions { context: self.context.clone(), cluster: self.cluster.clone(), user: self.user.clone() };
-        if let Some(path) = &self.kubeconfig {
-            let file = Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
-            return Config::from_custom_kubeconfig(file, &options).await.context("this kubeconfig cannot be used");
-        }
-        if self.context.is_some() || self.cluster.is_some() || self.user.is_some() {
-            return Config::from_kubeconfig(&options).await.context("the kubeconfig cannot be used");
-        }
-        Config::infer().await.context("neither a kubeconfig nor a Pod's service account is there")
+        kubeconfig::config(self.kubeconfig.as_deref(), &options).await
     }
 }
 

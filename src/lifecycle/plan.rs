@@ -282,6 +282,7 @@ fn target_gone(o: &Observed<'_>) -> Option<String> {
 }
 
 /// Whether this view of policies, namespace and target is at least as new as the bound one in every part, and newer in one.
+/// A target that reads nothing has no version of its inputs, and its own version tells whether that is news.
 fn is_newer(o: &Observed<'_>) -> bool {
     let Some(bound) = o.request.status.bound_at else { return true };
     let now = status::bound_at(o);
@@ -289,7 +290,7 @@ fn is_newer(o: &Observed<'_>) -> bool {
         (bound.policies, now.policies),
         (bound.namespace, now.namespace),
         (bound.target, now.target),
-        (bound.inputs, now.inputs),
+        (if now.inputs == 0 { 0 } else { bound.inputs }, now.inputs),
         (bound.surroundings, now.surroundings),
         (bound.format, now.format),
     ];

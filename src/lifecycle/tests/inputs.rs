@@ -69,3 +69,16 @@ fn where_images_must_be_pinned_a_tag_is_not_enough() {
     world.settle_gated();
     assert_eq!(world.reason(), "ImagesNotPinned");
 }
+
+#[test]
+fn a_job_that_reads_nothing_any_more_is_shown_anew() {
+    let mut world = reading("RequireApproval");
+    world.settle_gated();
+    let digest = world.digest();
+    world.edit_job(|job| drop(job["spec"]["template"]["spec"].as_object_mut().unwrap().remove("volumes")));
+    world.settle_gated();
+    assert_ne!(world.digest(), digest);
+    world.approve("bob");
+    world.settle_gated();
+    assert!(world.running(), "{}", world.status().message);
+}

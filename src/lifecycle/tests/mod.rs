@@ -7,6 +7,7 @@ mod enforced;
 mod gate;
 mod inputs;
 mod milestones;
+mod model;
 mod properties;
 mod receipts;
 mod scenarios;

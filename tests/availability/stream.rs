@@ -31,8 +31,13 @@ pub struct Stream {
 impl Stream {
     /// Starts. The namespace must be gated.
     pub fn start(space: Arc<Space>, prefix: &'static str) -> Self {
+        Self::paced(space, prefix, PAUSE)
+    }
+
+    /// The same with so long a pause between two things: for what takes long, so that not too much is left to be removed.
+    pub fn paced(space: Arc<Space>, prefix: &'static str, pause: Duration) -> Self {
         let (deeds, ends) = (Arc::<Mutex<Vec<Deed>>>::default(), Arc::<AtomicBool>::default());
-        let running = tokio::spawn(run(space, prefix, deeds.clone(), ends.clone()));
+        let running = tokio::spawn(run(space, prefix, pause, deeds.clone(), ends.clone()));
         Self { deeds, ends, running }
     }
 
@@ -70,7 +75,13 @@ impl Stream {
     }
 }
 
-async fn run(space: Arc<Space>, prefix: &str, deeds: Arc<Mutex<Vec<Deed>>>, ends: Arc<AtomicBool>) -> Result<()> {
+async fn run(
+    space: Arc<Space>,
+    prefix: &str,
+    pause: Duration,
+    deeds: Arc<Mutex<Vec<Deed>>>,
+    ends: Arc<AtomicBool>,
+) -> Result<()> {
     for number in 0.. {
         if ends.load(Ordering::Acquire) {
             return Ok(());
@@ -87,7 +98,7 @@ async fn run(space: Arc<Space>, prefix: &str, deeds: Arc<Mutex<Vec<Deed>>>, ends
         }
         let refused = answer.err().map(|error| format!("{what}: {error}"));
         deeds.lock().unwrap().push(Deed { at, took: at.elapsed(), refused });
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
     Ok(())
 }

@@ -170,7 +170,7 @@ async fn the_load(lab: &Lab, space: &Arc<Space>) -> Result<()> {
     stream.end_without_refusal().await.context("an upgrade, and a signing key that is deleted")?;
     assert_eq!(waiting.digest("waits").await?, digest, "what was shown changed");
 
-    let stream = Stream::start(space.clone(), "certificate");
+    let stream = Stream::paced(space.clone(), "certificate", Duration::from_millis(200));
     let before = certificate(lab).await?;
     lab.home(&["delete", "secret", "countersign-admission-certificate"]).await?;
     // It is made anew, and for as long as that settles the API server trusts both.
@@ -235,7 +235,7 @@ async fn the_removal(lab: &Lab) -> Result<()> {
     typed(&lab.admin, &steps.replace("countersign manifests", &format!("countersign manifests --hold={hold}"))).await?;
     lab.admin.kubectl(["delete", "clusterrolebinding", REVIEWERS]).ok().await?;
     let spaces = ["story", "gated", "waiting", "outlives"].map(Lab::namespace);
-    let delete = ["delete", "namespace", "--timeout=60s"].into_iter().chain(spaces.iter().map(String::as_str));
+    let delete = ["delete", "namespace", "--timeout=180s"].into_iter().chain(spaces.iter().map(String::as_str));
     lab.admin.kubectl(delete).ok().await?;
     let left = remains(&lab.admin).await?;
     ensure!(left.is_empty(), "{left:?} is left");

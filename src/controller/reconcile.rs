@@ -213,17 +213,17 @@ impl Controller {
     }
 
     async fn carry_out(&self, key: &Key, request: &crate::lifecycle::RequestFacts, plan: Plan) -> Result<(), Error> {
-        let written = plan.steps.iter().find_map(|step| match step {
-            Step::WriteStatus(status) => Some(status.clone()),
+        let status = plan.steps.iter().find_map(|step| match step {
+            Step::WriteStatus(status) => Some(status),
             _ => None,
         });
-        let end = written.as_ref().and_then(|status| audit::end(&request.uid, status));
+        let end = status.and_then(|status| audit::end(&request.uid, status));
         for step in &plan.steps {
             let written = self.writer.step(request, step).await;
             let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
             self.learn(&written);
         }
-        let ended = written.as_ref().and_then(|status| Milestones::of(request, status, audit::ended_at(status)?));
+        let ended = status.and_then(|status| Milestones::of(request, status, audit::ended_at(status)?));
         if let Some(milestones) = ended {
             self.hooks.ended(milestones);
         }

@@ -10,7 +10,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 pub use requests::{RequestMetrics, Rule};
 use std::sync::Arc;
 pub use work::WorkMetrics;
@@ -47,49 +47,39 @@ pub struct Metrics {
 impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("countersign");
-        let (requests, work) = (RequestMetrics::new(&mut registry), WorkMetrics::new(&mut registry));
-        let metrics = Self {
-            gate_intact: Gauge::default(),
-            gate_findings: Gauge::default(),
-            gate_broken: Counter::default(),
-            foreign_unsuspends: Counter::default(),
-            leader: Gauge::default(),
-            admission_certificate: Gauge::default(),
-            audit_trail_intact: Gauge::default(),
-            audit_entries_waiting: Gauge::default(),
-            audit_entries_kept: Gauge::default(),
-            requests,
-            work,
-            warned_jobs: Family::default(),
-            registry: Arc::default(),
-        };
+        let mut all = Registry::with_prefix("countersign");
+        let registry = &mut all;
+        let (requests, work) = (RequestMetrics::new(registry), WorkMetrics::new(registry));
+        let warned = "Jobs that a gate which only warns let through, by what would have become of them";
+        let warned_jobs = registered::<Family<WarnedLabels, Counter>>(registry, "warned_jobs", warned);
         // Every series is there from the start, so that a first increment shows as one.
         for outcome in Warned::ALL {
-            drop(metrics.warned_jobs.get_or_create(&WarnedLabels { outcome: *outcome }));
+            drop(warned_jobs.get_or_create(&WarnedLabels { outcome: *outcome }));
         }
         let intact = "1 while every object that holds the gate is as expected, 0 otherwise or while not seen";
-        registry.register("gate_intact", intact, metrics.gate_intact.clone());
         let findings = "Differences between the objects that hold the gate and what is expected";
-        registry.register("gate_findings", findings, metrics.gate_findings.clone());
         let broken = "Differences found so far, those that are mended included";
-        registry.register("gate_broken", broken, metrics.gate_broken.clone());
         let foreign = "Jobs started by somebody other than the operator, overrides aside";
-        registry.register("foreign_unsuspends", foreign, metrics.foreign_unsuspends.clone());
         let leader = "1 while this operator decides and writes, 0 while it only watches";
-        registry.register("leader", leader, metrics.leader.clone());
         let ends = "When the certificate for admission ends, in seconds since 1970, 0 where none is served";
-        let name = "admission_certificate_expiry_timestamp_seconds";
-        registry.register(name, ends, metrics.admission_certificate.clone());
-        let intact = "1 while the audit trail can be gone on with, 0 where it is not whole, or not read yet";
-        registry.register("audit_trail_intact", intact, metrics.audit_trail_intact.clone());
+        let trail = "1 while the audit trail can be gone on with, 0 where it is not whole, or not read yet";
         let waiting = "Entries of the audit trail that could not be written yet";
-        registry.register("audit_entries_waiting", waiting, metrics.audit_entries_waiting.clone());
         let kept = "Entries of the audit trail that are kept in the cluster";
-        registry.register("audit_entries_kept", kept, metrics.audit_entries_kept.clone());
-        let warned = "Jobs that a gate which only warns let through, by what would have become of them";
-        registry.register("warned_jobs", warned, metrics.warned_jobs.clone());
-        Self { registry: Arc::new(registry), ..metrics }
+        Self {
+            gate_intact: registered(registry, "gate_intact", intact),
+            gate_findings: registered(registry, "gate_findings", findings),
+            gate_broken: registered(registry, "gate_broken", broken),
+            foreign_unsuspends: registered(registry, "foreign_unsuspends", foreign),
+            leader: registered(registry, "leader", leader),
+            admission_certificate: registered(registry, "admission_certificate_expiry_timestamp_seconds", ends),
+            audit_trail_intact: registered(registry, "audit_trail_intact", trail),
+            audit_entries_waiting: registered(registry, "audit_entries_waiting", waiting),
+            audit_entries_kept: registered(registry, "audit_entries_kept", kept),
+            requests,
+            work,
+            warned_jobs,
+            registry: Arc::new(all),
+        }
     }
 
     /// Counts a Job that a gate which only warns let through.
@@ -103,6 +93,13 @@ impl Metrics {
         encode(&mut text, &self.registry)?;
         Ok(text)
     }
+}
+
+/// A metric at zero, told under that name.
+fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 impl Default for Metrics {

@@ -1,6 +1,7 @@
 //! Metrics of requests: those that wait, and how those ended that did.
 
 use crate::telemetry::metrics::labels::{RequestLabels, Stands, StateLabels};
+use crate::telemetry::metrics::registered;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -33,10 +34,13 @@ fn labels(state: Stands, rule: Rule) -> RequestLabels {
 
 impl RequestMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
+        let open = "Requests that have not ended, by state and by the policy and rule that govern them, as seen now";
+        let oldest = "Age of the oldest request that waits for policy or reviewers, 0 where none does";
+        let ended = "Requests that this operator ended, by state and by the policy and rule that governed them";
         let metrics = Self {
-            open: Family::default(),
-            oldest: Gauge::default(),
-            ended: Family::default(),
+            open: registered(registry, "requests_open", open),
+            oldest: registered(registry, "oldest_pending_request_age_seconds", oldest),
+            ended: registered(registry, "requests_ended", ended),
             decision: Family::new_with_constructor(|| Histogram::new(DECISION)),
             release: Histogram::new(RELEASE),
         };
@@ -45,12 +49,6 @@ impl RequestMetrics {
             drop(metrics.decision.get_or_create(&StateLabels { state }));
         }
         metrics.set_open([], Duration::ZERO);
-        let open = "Requests that have not ended, by state and by the policy and rule that govern them, as seen now";
-        registry.register("requests_open", open, metrics.open.clone());
-        let oldest = "Age of the oldest request that waits for policy or reviewers, 0 where none does";
-        registry.register("oldest_pending_request_age_seconds", oldest, metrics.oldest.clone());
-        let ended = "Requests that this operator ended, by state and by the policy and rule that governed them";
-        registry.register("requests_ended", ended, metrics.ended.clone());
         let decision = "From the creation of a request to its end, by how it ended";
         registry.register("request_duration_seconds", decision, metrics.decision.clone());
         let release = "From the last approval, or the time that was waited for, to the release";

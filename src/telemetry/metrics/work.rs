@@ -1,6 +1,7 @@
 //! Metrics of the operator's own work: what it answers, what it fails at, and how old its view is.
 
 use crate::telemetry::metrics::labels::{AdmissionLabels, Answered, Asked, Failed, FailedLabels, KindLabels};
+use crate::telemetry::metrics::registered;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -24,11 +25,15 @@ pub struct WorkMetrics {
 
 impl WorkMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
+        let failed = "Looks at an object that came to nothing and were repeated, by class of the error";
+        let watches =
+            "How long ago a watch last spoke, by kind; at 150 seconds one counts as dead and nothing is released";
+        let dropped = "Finished traces that were not sent, since the endpoint does not take them";
         let metrics = Self {
             admission: Family::new_with_constructor(|| Histogram::new(ANSWER)),
-            failed: Family::default(),
-            watches: Family::default(),
-            traces_dropped: Counter::default(),
+            failed: registered(registry, "reconcile_errors", failed),
+            watches: registered(registry, "watch_age_seconds", watches),
+            traces_dropped: registered(registry, "traces_dropped", dropped),
         };
         for asked in Asked::ALL {
             for answered in Answered::ALL {
@@ -40,13 +45,6 @@ impl WorkMetrics {
         }
         let admission = "How long admission took to answer, by what was asked and answered";
         registry.register("admission_duration_seconds", admission, metrics.admission.clone());
-        let failed = "Looks at an object that came to nothing and were repeated, by class of the error";
-        registry.register("reconcile_errors", failed, metrics.failed.clone());
-        let watches =
-            "How long ago a watch last spoke, by kind; at 150 seconds one counts as dead and nothing is released";
-        registry.register("watch_age_seconds", watches, metrics.watches.clone());
-        let dropped = "Finished traces that were not sent, since the endpoint does not take them";
-        registry.register("traces_dropped", dropped, metrics.traces_dropped.clone());
         metrics
     }
 

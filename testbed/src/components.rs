@@ -14,6 +14,7 @@ use crate::{Node, Options};
 
 /// What the process of the API server is called.
 pub(crate) const APISERVER: &str = "kube-apiserver";
+pub(crate) const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 pub(crate) const AUDIT_LOG: &str = "audit.log";
 pub(crate) const AUDIT_POLICY: &str = "audit-policy.yaml";
 pub(crate) const STAGES: &str = "stages.yaml";
@@ -65,8 +66,7 @@ impl Components<'_> {
             flag("initial-advertise-peer-urls", &peer),
             flag("initial-cluster", format!("default={peer}")),
             flag("quota-backend-bytes", "6442450944"),
-            // The data is not meant to survive a power failure.
-            flag("unsafe-no-fsync", "true"),
+            flag("unsafe-no-fsync", (!self.options.fsync).to_string()),
             flag("log-level", "warn"),
         ];
         Process::start(self.place, "etcd", &self.programs.etcd, args, self.dir)
@@ -142,7 +142,7 @@ impl Components<'_> {
         }
         args.extend(self.options.extra_kcm_args.iter().map(OsString::from));
         let program = &self.programs.kube_controller_manager;
-        Process::start(self.place, "kube-controller-manager", program, args, self.dir)
+        Process::start(self.place, CONTROLLER_MANAGER, program, args, self.dir)
     }
 
     pub(crate) fn scheduler(&self, kubeconfig: &Path) -> Result<Process> {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::components::{APISERVER, AUDIT_LOG, AUDIT_POLICY, Components, Ports, STAGES};
+use crate::components::{APISERVER, AUDIT_LOG, AUDIT_POLICY, CONTROLLER_MANAGER, Components, Ports, STAGES};
 use crate::identities::Identities;
 use crate::pki::{Credential, Pki};
 use crate::processes::{Place, Process};
@@ -34,6 +34,11 @@ pub struct Options {
     /// Requests per second that kube-controller-manager and kube-scheduler allow themselves, with twice as many in a
     /// burst. Far above Kubernetes' own default, which would hide every other limit.
     pub kube_api_qps: u32,
+    /// Whether etcd waits until what it stores is on the disk, as it does in earnest. What tests store is not meant to survive
+    /// a power failure, so by default it does not.
+    pub fsync: bool,
+    /// Whether the audit log holds the bodies that an [`Observer`] judges by. Without them it costs the API server less.
+    pub audit_bodies: bool,
     /// Told what takes long.
     pub progress: Progress,
 }
@@ -46,6 +51,8 @@ impl Default for Options {
             extra_apiserver_args: Vec::new(),
             extra_kcm_args: Vec::new(),
             kube_api_qps: 1000,
+            fsync: false,
+            audit_bodies: true,
             progress: progress_to_stderr,
         }
     }
@@ -80,7 +87,7 @@ impl ControlPlane {
         let began = Instant::now();
         let state = StateDir::create(options.dir.clone())?;
         let pki = Pki::create(state.path().join("pki"))?;
-        fs::write(state.path().join(AUDIT_POLICY), include_str!("../assets/audit-policy.yaml"))?;
+        fs::write(state.path().join(AUDIT_POLICY), audit_policy(options.audit_bodies))?;
         fs::write(state.path().join(STAGES), include_str!("../assets/stages.yaml"))?;
         let mut identities = Identities::new(pki, &programs, state.path());
         let Started { running, ports, admin, node } = match node_programs {
@@ -204,6 +211,18 @@ impl ControlPlane {
         self.processes.wait(Goal::ApiServerReady(&self.admin, self.ports.apiserver)).await
     }
 
+    /// Ends kube-controller-manager, and starts it again with that many requests per second: see [`Options::kube_api_qps`].
+    pub fn restart_controller_manager(&self, kube_api_qps: u32) -> Result<()> {
+        self.processes.take(CONTROLLER_MANAGER)?.kill();
+        let (dir, pki) = (self.state.path(), &self.identities.pki);
+        let options = &Options { kube_api_qps, ..self.options.clone() };
+        let (programs, ports) = (&self.programs, self.ports);
+        let components = Components { programs, dir, pki, ports, options, place: self.place() };
+        let kubeconfig = dir.join("identities").join("controller-manager.kubeconfig");
+        self.processes.add([components.controller_manager(&kubeconfig)?]);
+        Ok(())
+    }
+
     /// Starts a program that reaches the API server as it is reached from in there: with a real node, inside its namespaces.
     pub(crate) fn start_process(&self, name: &str, program: &Path, args: Vec<OsString>) -> Result<Process> {
         Process::start(self.place(), name, program, args, self.dir())
@@ -217,6 +236,12 @@ impl ControlPlane {
     pub fn stop(&self) {
         self.processes.stop();
     }
+}
+
+/// What the API server notes of requests.
+fn audit_policy(bodies: bool) -> String {
+    let policy = include_str!("../assets/audit-policy.yaml");
+    if bodies { policy.into() } else { policy.replace("level: RequestResponse", "level: Metadata") }
 }
 
 /// The programs that these options ask for.

@@ -168,6 +168,11 @@ impl Operator {
         self.0.as_ref().map_or(Ok(()), |process| process.signal("CONT"))
     }
 
+    /// The process id of the program itself, for what the kernel counts of it.
+    pub fn id(&self) -> Result<u32> {
+        self.0.as_ref().context("the operator has ended")?.child()
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.0.as_mut().is_some_and(|process| process.check().is_err())

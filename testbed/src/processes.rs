@@ -157,6 +157,14 @@ impl Process {
         &self.log
     }
 
+    /// The process id of the program, which the shell started before anything else.
+    pub(crate) fn child(&self) -> Result<u32> {
+        let shell = self.leash.shell.id();
+        let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
+        let first = children.split(' ').next().and_then(|child| child.parse().ok());
+        first.with_context(|| format!("{} has no process of its own", self.name))
+    }
+
     /// Kills it and waits until it is gone.
     pub(crate) fn kill(mut self) {
         self.leash.wait();

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod registration;
 pub mod request;
 mod review;
+mod sent;
 pub mod server;
 mod standing;
 mod text;

@@ -1,6 +1,7 @@
 //! `AdmissionReview` (admission.k8s.io/v1) as it goes over the wire. Objects stay as they were sent: a typed copy would
 //! drop what this version does not know.
 
+use crate::admission::sent;
 use crate::admission::standing::Context as Hold;
 use crate::admission::{
     Answer, Caller, GateView, Refusal, Verdict, annotations, cronjob, job, pod, policy, request, review, text,
@@ -55,9 +56,9 @@ struct Request {
     name: String,
     #[serde(default, deserialize_with = "nullable")]
     user_info: UserInfo,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "sent::object")]
     object: Value,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "sent::object")]
     old_object: Value,
     #[serde(default, deserialize_with = "nullable")]
     dry_run: bool,

@@ -3,6 +3,7 @@
 use crate::api::{ApprovalPolicyStatus, ApprovalRequestStatus, InputKind, TargetKind, names};
 use crate::binding::Snapshot;
 use crate::controller::error::{Class, Error, call};
+use crate::controller::object;
 use crate::lifecycle::{Deletion, PolicyFacts, RequestFacts, Step, TargetFacts, TargetPatch};
 use crate::risk::RbacKind;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -118,23 +119,24 @@ impl Writer {
         policy: &PolicyFacts,
         status: &ApprovalPolicyStatus,
     ) -> Result<DynamicObject, Error> {
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &policies());
+        let api = object::api(&self.client, None, &policies());
         let patch = patch(vec![
             json!({"op": "replace", "path": "/metadata/resourceVersion", "value": policy.resource_version}),
             json!({"op": "add", "path": "/status", "value": status}),
         ]);
-        call("write a policy's status", api.patch_status(&policy.name, &PatchParams::default(), &patch)).await
+        let params = PatchParams::default();
+        Ok(call("write a policy's status", api.patch_status(&policy.name, &params, &patch)).await?.0)
     }
 
     async fn status(&self, request: &RequestFacts, status: &ApprovalRequestStatus) -> Result<Written, Error> {
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &request.namespace, &requests());
+        let api = object::api(&self.client, Some(&request.namespace), &requests());
         let patch = patch(vec![
             json!({"op": "replace", "path": "/metadata/resourceVersion", "value": request.resource_version}),
             json!({"op": "add", "path": "/status", "value": status}),
         ]);
         let params = PatchParams::default();
-        let object = call("write the status", api.patch_status(&request.name, &params, &patch)).await?;
-        Ok(Written::Request(Box::new(object)))
+        let written = call("write the status", api.patch_status(&request.name, &params, &patch)).await?;
+        Ok(Written::Request(Box::new(written.0)))
     }
 
     /// Lets a request go, by namespace and name: takes off our finalizer, which stands at that place in the list.
@@ -144,7 +146,7 @@ impl Writer {
         resource_version: &str,
         finalizer: usize,
     ) -> Result<(), Error> {
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &requests());
+        let api = object::api(&self.client, Some(namespace), &requests());
         let path = format!("/metadata/finalizers/{finalizer}");
         let patch = patch(vec![
             json!({"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version}),
@@ -155,11 +157,10 @@ impl Writer {
     }
 
     async fn target(&self, operation: &'static str, target: &TargetPatch) -> Result<Written, Error> {
-        let resource = targets(target.kind);
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &target.namespace, &resource);
+        let api = object::api(&self.client, Some(&target.namespace), &targets(target.kind));
         let operations = target.operations.as_array().cloned().unwrap_or_default();
-        let object = call(operation, api.patch(&target.name, &PatchParams::default(), &patch(operations))).await?;
-        Ok(Written::Target(target.kind, Box::new(object)))
+        let written = call(operation, api.patch(&target.name, &PatchParams::default(), &patch(operations))).await?;
+        Ok(Written::Target(target.kind, Box::new(written.0)))
     }
 
     /// Keeps a snapshot as a ControllerRevision, whose data the API server never lets change. One that is there already is

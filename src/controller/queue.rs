@@ -1,6 +1,8 @@
 //! The work queue: each key at most once at a time, each wish to look again remembered, as in client-go's workqueue.
+//!
+//! Beyond that one, what somebody waits for comes before what many objects need at once, and namespaces take turns.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,6 +12,26 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 /// Longest wait that is kept; longer ones look again after it and wait on.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Keys of the steady lane that are worked on at a time. The API server works on as many writes at once without delay; what
+/// is beyond would only keep a prompt one waiting there.
+const STEADY_AT_ONCE: usize = 8;
+/// After so many prompt keys a steady one is due, so that it comes however much is prompt.
+const STEADY_AFTER: usize = 16;
+
+/// How soon a key is looked at.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Lane {
+    /// Somebody waits: a review, a new request, a Job.
+    Prompt,
+    /// Something changed that many objects rest on, or time passed.
+    Steady,
+}
+
+/// What takes turns.
+pub trait Grouped {
+    /// The group of this key: of two groups, neither waits for more than one key of the other.
+    fn group(&self) -> &str;
+}
 
 /// What is to be looked at. Keys that are being worked on are given out again only after [`Queue::done`].
 pub struct Queue<K> {
@@ -19,34 +41,128 @@ pub struct Queue<K> {
 }
 
 struct State<K> {
-    ready: VecDeque<K>,
-    queued: HashSet<K>,
-    active: HashSet<K>,
-    again: HashSet<K>,
+    prompt: Turns<K>,
+    steady: Turns<K>,
+    /// What is queued, and where. An entry of another lane is left over from before.
+    queued: HashMap<K, Lane>,
+    active: HashMap<K, Lane>,
+    again: HashMap<K, Lane>,
+    /// Of the active ones, those of the steady lane.
+    steady_active: usize,
+    /// Prompt keys since the last steady one.
+    since_steady: usize,
+}
+
+/// Keys by group, the groups in turn.
+struct Turns<K> {
+    order: VecDeque<String>,
+    groups: HashMap<String, VecDeque<K>>,
 }
 
 /// Wishes to look again later; drive it with [`run_timers`].
 pub struct Timers<K>(mpsc::UnboundedReceiver<(K, Instant)>);
 
-impl<K: Clone + Eq + Hash> Queue<K> {
+impl<K: Grouped> Turns<K> {
+    fn new() -> Self {
+        Self { order: VecDeque::new(), groups: HashMap::new() }
+    }
+
+    fn push(&mut self, key: K) {
+        if let Some(keys) = self.groups.get_mut(key.group()) {
+            keys.push_back(key);
+        } else {
+            let group = key.group().to_string();
+            self.order.push_back(group.clone());
+            self.groups.insert(group, VecDeque::from([key]));
+        }
+    }
+
+    fn pop(&mut self) -> Option<K> {
+        let group = self.order.pop_front()?;
+        let keys = self.groups.get_mut(&group)?;
+        let key = keys.pop_front();
+        if keys.is_empty() {
+            self.groups.remove(&group);
+        } else {
+            self.order.push_back(group);
+        }
+        key
+    }
+}
+
+impl<K: Clone + Eq + Grouped + Hash> State<K> {
+    fn add(&mut self, key: K, lane: Lane) {
+        if self.queued.get(&key).is_some_and(|queued| *queued <= lane) {
+            return;
+        }
+        self.queued.insert(key.clone(), lane);
+        self.turns(lane).push(key);
+    }
+
+    fn turns(&mut self, lane: Lane) -> &mut Turns<K> {
+        match lane {
+            Lane::Prompt => &mut self.prompt,
+            Lane::Steady => &mut self.steady,
+        }
+    }
+
+    /// The next key of that lane, past what is left over.
+    fn pop(&mut self, lane: Lane) -> Option<K> {
+        loop {
+            let key = self.turns(lane).pop()?;
+            if self.queued.get(&key) == Some(&lane) {
+                self.queued.remove(&key);
+                return Some(key);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<K> {
+        let room = self.steady_active < STEADY_AT_ONCE;
+        let due = room && self.since_steady >= STEADY_AFTER;
+        let lanes = if due { [Lane::Steady, Lane::Prompt] } else { [Lane::Prompt, Lane::Steady] };
+        let mut open = lanes.into_iter().filter(|lane| room || *lane == Lane::Prompt);
+        let (lane, key) = open.find_map(|lane| Some((lane, self.pop(lane)?)))?;
+        match lane {
+            Lane::Prompt => self.since_steady = self.since_steady.saturating_add(1),
+            Lane::Steady => {
+                self.since_steady = 0;
+                self.steady_active += 1;
+            }
+        }
+        self.active.insert(key.clone(), lane);
+        Some(key)
+    }
+}
+
+impl<K: Clone + Eq + Grouped + Hash> Queue<K> {
     /// An empty queue and its timers.
     pub fn new() -> (Self, Timers<K>) {
         let (timers, receiver) = mpsc::unbounded_channel();
-        let state =
-            State { ready: VecDeque::new(), queued: HashSet::new(), active: HashSet::new(), again: HashSet::new() };
+        let state = State {
+            prompt: Turns::new(),
+            steady: Turns::new(),
+            queued: HashMap::new(),
+            active: HashMap::new(),
+            again: HashMap::new(),
+            steady_active: 0,
+            since_steady: 0,
+        };
         (Self { state: Mutex::new(state), wake: Notify::new(), timers }, Timers(receiver))
     }
 
-    /// Wishes `key` to be looked at: once, however often it is wished for before that.
-    pub fn add(&self, key: K) {
+    /// Wishes `key` to be looked at: once, however often it is wished for before that, and as soon as the most urgent wish
+    /// says.
+    pub fn add(&self, key: K, lane: Lane) {
         let mut state = self.lock();
-        if state.active.contains(&key) {
-            state.again.insert(key);
-        } else if state.queued.insert(key.clone()) {
-            state.ready.push_back(key);
-            drop(state);
-            self.wake.notify_one();
+        if state.active.contains_key(&key) {
+            let again = state.again.entry(key).or_insert(lane);
+            *again = lane.min(*again);
+            return;
         }
+        state.add(key, lane);
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Wishes `key` to be looked at after that time; the earliest such wish counts.
@@ -68,10 +184,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     fn take_ready(&self) -> Option<K> {
         let mut state = self.lock();
-        let key = state.ready.pop_front()?;
-        state.queued.remove(&key);
-        state.active.insert(key.clone());
-        if !state.ready.is_empty() {
+        let key = state.take()?;
+        if !state.queued.is_empty() {
             self.wake.notify_one();
         }
         Some(key)
@@ -79,13 +193,15 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// The work on `key` has ended.
     pub fn done(&self, key: &K) {
-        let again = {
-            let mut state = self.lock();
-            state.active.remove(key);
-            state.again.remove(key)
-        };
-        if again {
-            self.add(key.clone());
+        let mut state = self.lock();
+        if state.active.remove(key) == Some(Lane::Steady) {
+            state.steady_active -= 1;
+        }
+        if let Some(lane) = state.again.remove(key) {
+            state.add(key.clone(), lane);
+        }
+        if !state.queued.is_empty() {
+            self.wake.notify_one();
         }
     }
 
@@ -94,8 +210,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 }
 
-/// Puts keys back into the queue when their time has come. Returns when the queue is gone.
-pub async fn run_timers<K: Clone + Eq + Hash>(queue: &Queue<K>, mut timers: Timers<K>) {
+/// Puts keys back into the queue when their time has come, in the steady lane: a time may come for many at once. Returns when
+/// the queue is gone.
+pub async fn run_timers<K: Clone + Eq + Grouped + Hash>(queue: &Queue<K>, mut timers: Timers<K>) {
     let mut delays: DelayQueue<K> = DelayQueue::new();
     let mut set: HashMap<K, (delay_queue::Key, Instant)> = HashMap::new();
     loop {
@@ -103,7 +220,7 @@ pub async fn run_timers<K: Clone + Eq + Hash>(queue: &Queue<K>, mut timers: Time
             Some(expired) = std::future::poll_fn(|cx| delays.poll_expired(cx)), if !delays.is_empty() => {
                 let key = expired.into_inner();
                 set.remove(&key);
-                queue.add(key);
+                queue.add(key, Lane::Steady);
             }
             wish = timers.0.recv() => {
                 let Some((key, at)) = wish else { return };
@@ -127,21 +244,90 @@ pub async fn run_timers<K: Clone + Eq + Hash>(queue: &Queue<K>, mut timers: Time
 mod tests {
     use super::*;
 
+    impl Grouped for &'static str {
+        /// The part before a slash.
+        fn group(&self) -> &str {
+            self.split('/').next().unwrap_or_default()
+        }
+    }
+
+    fn drain(queue: &Queue<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| queue.take_ready().inspect(|key| queue.done(key))).collect()
+    }
+
     #[tokio::test]
     async fn a_key_is_worked_on_once_at_a_time_and_no_wish_is_lost() {
         let (queue, _timers) = Queue::new();
-        queue.add("a");
-        queue.add("a");
-        queue.add("b");
+        queue.add("a", Lane::Prompt);
+        queue.add("a", Lane::Prompt);
+        queue.add("b", Lane::Steady);
         assert_eq!((queue.take().await, queue.take().await), ("a", "b"));
-        queue.add("a");
-        queue.add("a");
+        queue.add("a", Lane::Steady);
+        queue.add("a", Lane::Prompt);
         assert!(queue.take_ready().is_none(), "a is being worked on");
         queue.done(&"a");
         assert_eq!(queue.take().await, "a");
         queue.done(&"a");
         queue.done(&"b");
         assert!(queue.take_ready().is_none());
+    }
+
+    #[test]
+    fn what_somebody_waits_for_comes_first_even_if_it_was_to_come_later() {
+        let (queue, _timers) = Queue::new();
+        for key in ["a", "b", "c"] {
+            queue.add(key, Lane::Steady);
+        }
+        queue.add("d", Lane::Prompt);
+        queue.add("c", Lane::Prompt);
+        queue.add("c", Lane::Steady);
+        assert_eq!(drain(&queue), ["d", "c", "a", "b"]);
+    }
+
+    #[test]
+    fn one_group_does_not_keep_another_waiting() {
+        let (queue, _timers) = Queue::new();
+        for key in ["flood/1", "flood/2", "flood/3", "flood/4", "other/1", "other/2"] {
+            queue.add(key, Lane::Prompt);
+        }
+        assert_eq!(drain(&queue), ["flood/1", "other/1", "flood/2", "other/2", "flood/3", "flood/4"]);
+    }
+
+    #[test]
+    fn the_steady_lane_leaves_workers_to_the_prompt_one_and_is_not_starved_by_it() {
+        let names: Vec<&'static str> = (0..40).map(|n| &*format!("k{n}").leak()).collect();
+        let (queue, _timers) = Queue::new();
+        for name in &names {
+            queue.add(*name, Lane::Steady);
+        }
+        let active: Vec<_> = std::iter::from_fn(|| queue.take_ready()).collect();
+        assert_eq!(active.len(), STEADY_AT_ONCE, "and no more, however many workers there are");
+        queue.add("now", Lane::Prompt);
+        assert_eq!(queue.take_ready(), Some("now"));
+        queue.done(&active[0]);
+        assert_eq!(queue.take_ready(), Some(names[STEADY_AT_ONCE]));
+
+        let (queue, _timers) = Queue::new();
+        queue.add("steady", Lane::Steady);
+        for name in &names {
+            queue.add(*name, Lane::Prompt);
+        }
+        assert_eq!(drain(&queue)[STEADY_AFTER], "steady");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_work_gets_what_the_limit_held_back() {
+        let (queue, _timers) = Queue::new();
+        let names: Vec<&'static str> = (0..=STEADY_AT_ONCE).map(|n| &*format!("k{n}").leak()).collect();
+        for name in &names {
+            queue.add(*name, Lane::Steady);
+        }
+        let active: Vec<_> = std::iter::from_fn(|| queue.take_ready()).collect();
+        let (taken, ()) = tokio::join!(queue.take(), async {
+            tokio::task::yield_now().await;
+            queue.done(&active[0]);
+        });
+        assert_eq!(taken, names[STEADY_AT_ONCE]);
     }
 
     #[tokio::test(start_paused = true)]

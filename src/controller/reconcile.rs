@@ -9,7 +9,7 @@ use crate::controller::error::{Class, Error};
 use crate::controller::events::Teller;
 use crate::controller::index::{Index, Key, Kind, name_of};
 use crate::controller::leader::Leadership;
-use crate::controller::queue::Queue;
+use crate::controller::queue::{Lane, Queue};
 use crate::controller::settings::{Hooks, ReadSecrets};
 use crate::controller::watch::Change;
 use crate::controller::watches::Watches;
@@ -52,31 +52,34 @@ pub(super) struct Trouble {
 
 impl Controller {
     /// Wishes these to be looked at. Whoever does not lead remembers no wishes: who takes over looks at everything.
-    pub(super) fn enqueue(&self, keys: Vec<Key>) {
+    pub(super) fn enqueue(&self, keys: Vec<Key>, lane: Lane) {
         if !self.leadership.is_mine() {
             return;
         }
         for key in keys {
-            self.queue.add(key);
+            // Whoever applied a policy waits for its status.
+            let lane = if matches!(key, Key::Policy(_)) { Lane::Prompt } else { lane };
+            self.queue.add(key, lane);
         }
     }
 
     /// Takes in what a watch tells.
     pub(super) fn take_in(&self, kind: Kind, change: Change) {
         match change {
-            Change::All(objects, version) => {
+            Change::Page(objects) => objects.iter().for_each(|object| self.set(kind, object, Lane::Steady)),
+            Change::All(objects, told, version) => {
                 let mut gone = self.index.names(kind);
+                gone.retain(|name| !told.contains(name));
                 for object in &objects {
-                    let name = name_of(object);
-                    gone.remove(&name);
-                    self.set(kind, object);
+                    gone.remove(&name_of(object));
+                    self.set(kind, object, Lane::Steady);
                 }
                 for (namespace, name) in gone {
                     self.remove(kind, &namespace, &name, version);
                 }
                 self.listed(kind, version);
             }
-            Change::Set(object) => self.set(kind, &object),
+            Change::Set(object) => self.set(kind, &object, kind.lane()),
             Change::Gone(object) => {
                 let (namespace, name) = name_of(&object);
                 self.remove(kind, &namespace, &name, version(&object.metadata));
@@ -86,8 +89,8 @@ impl Controller {
         self.index.record_overrides(Timestamp::now());
     }
 
-    fn set(&self, kind: Kind, object: &DynamicObject) {
-        self.enqueue(match kind {
+    fn set(&self, kind: Kind, object: &DynamicObject, lane: Lane) {
+        let keys = match kind {
             Kind::Request => self.index.set_request(object),
             Kind::Policy => self.index.set_policy(object),
             Kind::Namespace => self.index.set_namespace(object),
@@ -95,7 +98,8 @@ impl Controller {
             Kind::Input(input) => self.index.set_input(input, object, self.metadata_only(kind)),
             Kind::Rbac(kind) => self.index.set_rbac(kind, object),
             Kind::NetworkPolicy => self.index.set_network_policy(object),
-        });
+        };
+        self.enqueue(keys, lane);
         self.tell_foreign_starts();
     }
 
@@ -119,23 +123,27 @@ impl Controller {
     }
 
     fn remove(&self, kind: Kind, namespace: &str, name: &str, version: i64) {
-        match kind {
+        let keys = match kind {
             Kind::Request => {
                 self.forget_trouble(&Key::Request(namespace.into(), name.into()));
-                self.enqueue(self.index.remove_request(namespace, name));
+                self.index.remove_request(namespace, name)
             }
-            Kind::Policy => self.enqueue(self.index.remove_policy(name, version)),
-            Kind::Input(kind) => self.enqueue(self.index.remove_input(kind, namespace, name, version)),
-            Kind::Rbac(kind) => self.enqueue(self.index.remove_rbac(kind, namespace, name, version)),
-            Kind::NetworkPolicy => self.enqueue(self.index.remove_network_policy(namespace, name, version)),
-            Kind::Namespace => self.index.remove_namespace(name),
+            Kind::Policy => self.index.remove_policy(name, version),
+            Kind::Input(kind) => self.index.remove_input(kind, namespace, name, version),
+            Kind::Rbac(kind) => self.index.remove_rbac(kind, namespace, name, version),
+            Kind::NetworkPolicy => self.index.remove_network_policy(namespace, name, version),
+            Kind::Namespace => {
+                self.index.remove_namespace(name);
+                vec![]
+            }
             Kind::Target(kind) => {
                 self.forget_trouble(&Key::Target(namespace.into(), kind, name.into()));
                 // First how far the view has come: the requests that are looked at next must see it.
                 self.index.targets_at(kind, version);
-                self.enqueue(self.index.remove_target(kind, namespace, name));
+                self.index.remove_target(kind, namespace, name)
             }
-        }
+        };
+        self.enqueue(keys, kind.lane());
     }
 
     /// Everything is known up to that resource version. What went while nobody watched has left no version of its own.
@@ -170,7 +178,7 @@ impl Controller {
     pub(super) async fn take_over(&self) -> &'static str {
         loop {
             self.leadership.mine().await;
-            self.enqueue(self.index.everything());
+            self.enqueue(self.index.everything(), Lane::Steady);
             self.leadership.lost().await;
         }
     }
@@ -259,12 +267,13 @@ impl Controller {
 
     /// What we wrote is known at once, before the watch tells.
     fn learn(&self, written: &Written) {
-        self.enqueue(match written {
+        let keys = match written {
             Written::Request(object) => self.index.wrote_request(object),
             Written::NewRequest(object) => self.index.set_request(object),
             Written::Target(kind, object) => self.index.wrote_target(*kind, object),
             Written::Other => vec![],
-        });
+        };
+        self.enqueue(keys, Lane::Prompt);
     }
 
     fn tell(&self, note: Note, about: ObjectReference) {
@@ -284,7 +293,7 @@ impl Controller {
         let Some(policy) = self.index.policy(name) else { return Ok(()) };
         let Some(status) = plan_policy(&policy, Timestamp::now()) else { return Ok(()) };
         let object = self.writer.policy_status(&policy, &status).await?;
-        self.enqueue(self.index.set_policy(&object));
+        self.enqueue(self.index.set_policy(&object), Lane::Steady);
         Ok(())
     }
 

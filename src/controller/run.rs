@@ -6,15 +6,15 @@ use crate::controller::apply::{self, Writer};
 use crate::controller::events::teller;
 use crate::controller::index::Key;
 use crate::controller::index::Kind;
+use crate::controller::object;
 use crate::controller::pruner::Pruner;
-use crate::controller::queue::{Queue, Timers, run_timers};
+use crate::controller::queue::{Lane, Queue, Timers, run_timers};
 use crate::controller::reconcile::Controller;
 use crate::controller::recorder::Recorder;
 use crate::controller::settings::Settings;
 use crate::controller::watch::{Change, Scope, follow};
 use jiff::Timestamp;
-use kube::core::DynamicObject;
-use kube::{Api, Client};
+use kube::Client;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -123,7 +123,7 @@ fn spawn_recorder(
 ) {
     let (controller, writing, counting) = (controller.clone(), recorder.clone(), recorder.clone());
     tasks.spawn(async move {
-        writing.run(|keys| controller.enqueue(keys)).await;
+        writing.run(|keys| controller.enqueue(keys, Lane::Prompt)).await;
         "writing the audit trail"
     });
     tasks.spawn(async move {
@@ -150,8 +150,8 @@ fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>
         };
         // Of all Pods, those that the gate holds or held.
         let labels = (kind == Kind::Target(TargetKind::Pod)).then_some(names::HELD);
-        let scope = Scope { labels, metadata_only: controller.metadata_only(kind), ..Scope::default() };
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let scope = Scope { labels, metadata_only: controller.metadata_only(kind), by_page: true, ..Scope::default() };
+        let api = object::api(client, None, &resource);
         let controller = controller.clone();
         tasks.spawn(async move {
             let mut first = true;
@@ -178,7 +178,7 @@ fn spawn_timers(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>,
     tasks.spawn(async move {
         loop {
             tokio::time::sleep(RESYNC).await;
-            controller.enqueue(controller.index.everything_open());
+            controller.enqueue(controller.index.everything_open(), Lane::Steady);
         }
     });
 }

@@ -3,16 +3,19 @@
 //! Own code in place of kube's watcher for two things it hides: bookmarks, which tell that a silent watch is alive, and
 //! the collection's resource version, which tells whether a view is older than another.
 
+use crate::controller::index::{Name, name_of};
+use crate::controller::object::Stored;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::{DynamicObject, ObjectList, PartialObjectMeta};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{debug, trace, warn};
 
 /// Objects listed at a time.
-const PAGE: u32 = 500;
+const PAGE: u32 = 250;
 /// How long one watch lasts before it is renewed, in seconds.
 const WATCH_SECONDS: u32 = 290;
 /// Silence after which a watch counts as dead. API servers send a bookmark about every minute.
@@ -22,8 +25,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 
 /// What a watch tells.
 pub(crate) enum Change {
-    /// This is everything there is, as of that resource version.
-    All(Vec<DynamicObject>, i64),
+    /// These are there, and more. Only where [`Scope::by_page`] says so.
+    Page(Vec<DynamicObject>),
+    /// This is everything there is, beside what came by pages under these names, as of that resource version.
+    All(Vec<DynamicObject>, HashSet<Name>, i64),
     /// An object is there, or changed.
     Set(DynamicObject),
     /// An object is gone.
@@ -71,6 +76,8 @@ pub(crate) struct Scope<'a> {
     pub fields: Option<&'a str>,
     /// Whether only metadata is asked for.
     pub metadata_only: bool,
+    /// Whether a list is told page by page, so that it never stands in memory as a whole.
+    pub by_page: bool,
 }
 
 enum Ended {
@@ -84,7 +91,7 @@ enum Ended {
 
 /// Follows everything that `api` covers. Never returns; errors are logged and retried.
 pub(crate) async fn follow(
-    api: Api<DynamicObject>,
+    api: Api<Stored>,
     kind: &'static str,
     scope: Scope<'_>,
     pulse: &Pulse,
@@ -92,10 +99,9 @@ pub(crate) async fn follow(
 ) {
     let mut pause = BACKOFF.0;
     loop {
-        let mut version = match list(&api, scope).await {
-            Ok((objects, version)) => {
+        let mut version = match list(&api, scope, &mut sink).await {
+            Ok(version) => {
                 pulse.beat();
-                sink(Change::All(objects, version.parse().unwrap_or(0)));
                 pause = BACKOFF.0;
                 version
             }
@@ -120,8 +126,9 @@ async fn rest(pause: &mut Duration) {
     *pause = (*pause * 2).min(BACKOFF.1);
 }
 
-async fn list(api: &Api<DynamicObject>, scope: Scope<'_>) -> Result<(Vec<DynamicObject>, String), super::Error> {
-    let mut objects = vec![];
+/// Tells everything there is. Returns as of which version.
+async fn list(api: &Api<Stored>, scope: Scope<'_>, sink: &mut impl FnMut(Change)) -> Result<String, super::Error> {
+    let (mut objects, mut told) = (vec![], HashSet::new());
     let first = ListParams {
         label_selector: scope.labels.map(String::from),
         field_selector: scope.fields.map(String::from),
@@ -133,50 +140,64 @@ async fn list(api: &Api<DynamicObject>, scope: Scope<'_>) -> Result<(Vec<Dynamic
         objects.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = first.clone().continue_token(&token),
-            None => return Ok((objects, page.metadata.resource_version.unwrap_or_default())),
+            None => {
+                let version = page.metadata.resource_version.unwrap_or_default();
+                sink(Change::All(objects, told, version.parse().unwrap_or(0)));
+                return Ok(version);
+            }
+        }
+        if scope.by_page {
+            told.extend(objects.iter().map(name_of));
+            sink(Change::Page(std::mem::take(&mut objects)));
         }
     }
 }
 
 async fn page(
-    api: &Api<DynamicObject>,
+    api: &Api<Stored>,
     params: &ListParams,
     metadata_only: bool,
 ) -> Result<ObjectList<DynamicObject>, super::Error> {
     if !metadata_only {
-        return super::error::call("list", api.list(params)).await;
+        let page = super::error::call("list", api.list(params)).await?;
+        let items = page.items.into_iter().map(|stored| stored.0).collect();
+        return Ok(ObjectList { types: page.types, metadata: page.metadata, items });
     }
     let page = super::error::call("list", api.list_metadata(params)).await?;
     let items = page.items.into_iter().map(without_data).collect();
     Ok(ObjectList { types: page.types, metadata: page.metadata, items })
 }
 
-fn without_data(object: PartialObjectMeta<DynamicObject>) -> DynamicObject {
+fn without_data(object: PartialObjectMeta<Stored>) -> DynamicObject {
     DynamicObject { types: object.types, metadata: object.metadata, data: serde_json::Value::Null }
 }
 
 async fn open(
-    api: &Api<DynamicObject>,
+    api: &Api<Stored>,
     params: &WatchParams,
     version: &str,
     metadata_only: bool,
 ) -> Result<BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>, super::Error> {
     if !metadata_only {
-        return super::error::call("watch", api.watch(params, version)).await.map(StreamExt::boxed);
+        let stream = super::error::call("watch", api.watch(params, version)).await?;
+        return Ok(stream.map(|event| event.map(|event| of(event, |stored: Stored| stored.0))).boxed());
     }
     let stream = super::error::call("watch", api.watch_metadata(params, version)).await?;
-    let whole = |event| match event {
-        WatchEvent::Added(object) => WatchEvent::Added(without_data(object)),
-        WatchEvent::Modified(object) => WatchEvent::Modified(without_data(object)),
-        WatchEvent::Deleted(object) => WatchEvent::Deleted(without_data(object)),
+    Ok(stream.map(|event| event.map(|event| of(event, without_data))).boxed())
+}
+
+fn of<K>(event: WatchEvent<K>, object: impl Fn(K) -> DynamicObject) -> WatchEvent<DynamicObject> {
+    match event {
+        WatchEvent::Added(stored) => WatchEvent::Added(object(stored)),
+        WatchEvent::Modified(stored) => WatchEvent::Modified(object(stored)),
+        WatchEvent::Deleted(stored) => WatchEvent::Deleted(object(stored)),
         WatchEvent::Bookmark(bookmark) => WatchEvent::Bookmark(bookmark),
         WatchEvent::Error(status) => WatchEvent::Error(status),
-    };
-    Ok(stream.map(move |event| event.map(whole)).boxed())
+    }
 }
 
 async fn watch(
-    api: &Api<DynamicObject>,
+    api: &Api<Stored>,
     kind: &'static str,
     scope: Scope<'_>,
     version: &mut String,

@@ -1,6 +1,7 @@
 //! Watches what holds the gate, and tells what changed.
 
 use crate::api::{Condition, ConditionStatus};
+use crate::controller::object;
 use crate::controller::watch::{Change, Pulse, Scope, follow};
 use crate::controller::{Error, Leadership, backoff, call};
 use crate::integrity::Kind;
@@ -9,8 +10,8 @@ use crate::integrity::lease::Herald;
 use crate::integrity::state::{Changes, State, Unwatchable};
 use crate::telemetry::Metrics;
 use jiff::Timestamp;
+use kube::Client;
 use kube::core::DynamicObject;
-use kube::{Api, Client};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -145,7 +146,7 @@ impl Integrity {
 
     async fn watch(&self, client: Client, kind: Kind) -> &'static str {
         let Some(pulse) = self.pulses.get(&kind) else { return "a watch on nothing" };
-        let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
+        let api = object::api(&client, None, &kind.resource());
         follow(api, kind.name(), Scope::default(), pulse, |change| self.take_in(kind, change)).await;
         "a watch on the gate"
     }
@@ -155,7 +156,7 @@ impl Integrity {
         let name = |object: &DynamicObject| object.metadata.name.clone().unwrap_or_default();
         let mut state = self.state();
         match change {
-            Change::All(objects, _) => {
+            Change::All(objects, ..) => {
                 let ours = objects.into_iter().map(|object| (name(&object), object.data));
                 let ours: BTreeMap<_, _> = ours.filter(|(name, _)| state.expects(kind, name)).collect();
                 state.all(kind, &ours);
@@ -164,7 +165,7 @@ impl Integrity {
                 state.set(kind, &name(&object), Some(&object.data));
             }
             Change::Gone(object) if state.expects(kind, &name(&object)) => state.set(kind, &name(&object), None),
-            Change::Set(_) | Change::Gone(_) | Change::Nothing(_) => return,
+            Change::Page(_) | Change::Set(_) | Change::Gone(_) | Change::Nothing(_) => return,
         }
         drop(state);
         self.publish();

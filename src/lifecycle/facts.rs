@@ -2,6 +2,7 @@
 
 use crate::api::{ApprovalRequestSpec, ApprovalRequestStatus, Requester, names};
 use crate::binding::{Keyring, ask, verify_seal};
+use crate::lifecycle::Packed;
 use crate::review::CountedReview;
 use crate::risk::Rights;
 use jiff::Timestamp;
@@ -53,6 +54,8 @@ pub struct RequestFacts {
     pub spec: ApprovalRequestSpec,
     /// What is asked, as stored.
     pub ask: Value,
+    /// The same, at rest.
+    pub packed_ask: Packed,
     /// The reviews, each with whether its seal holds.
     pub reviews: Vec<CountedReview>,
     /// The status as stored.
@@ -95,6 +98,7 @@ impl RequestFacts {
             deleting: metadata.deletion_timestamp.is_some(),
             finalizer,
             ask: ask(stored),
+            packed_ask: Packed::default(),
             spec,
             reviews,
             status,
@@ -109,6 +113,7 @@ impl RequestFacts {
     /// Forgets what a finished request no longer needs, so that memory stays flat in finished requests.
     pub fn forget_details(&mut self) {
         self.ask = Value::Null;
+        self.packed_ask = Packed::default();
         self.reviews = vec![];
         self.spec.evidence = vec![];
         self.spec.requester = None;

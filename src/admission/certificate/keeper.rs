@@ -6,6 +6,7 @@ use crate::admission::certificate::served::Served;
 use crate::admission::certificate::stored::Stored;
 use crate::admission::registration::{self, At, Endpoint, Hold, Versions, configurations};
 use crate::admission::tls;
+use crate::controller::object;
 use crate::controller::watch::{Change, Pulse, Scope, follow};
 use crate::controller::{Class, Error, Leadership, backoff, call};
 use jiff::{SignedDuration, Timestamp};
@@ -152,8 +153,7 @@ impl Keeper {
     /// Runs for ever.
     pub async fn run(self: Arc<Self>) -> String {
         let resource = ApiResource::erase::<Secret>(&());
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.settings.client.clone(), &self.settings.namespace, &resource);
+        let api = object::api(&self.settings.client, Some(&self.settings.namespace), &resource);
         let one = format!("metadata.name={}", self.settings.secret);
         let scope = Scope { fields: Some(&one), ..Scope::default() };
         let pulse = Pulse::new();
@@ -169,7 +169,7 @@ impl Keeper {
 
     fn take_in(&self, change: Change) {
         match change {
-            Change::All(objects, _) => self.see(objects.into_iter().next().and_then(secret_of)),
+            Change::All(objects, ..) => self.see(objects.into_iter().next().and_then(secret_of)),
             Change::Set(object) => match secret_of(object) {
                 // A watch may tell late of what was written over here since.
                 Some(secret) if self.is_older(version(&secret)) => return,
@@ -179,7 +179,7 @@ impl Keeper {
                 Some(gone) if self.is_older(gone) => return,
                 _ => self.see(None),
             },
-            Change::Nothing(_) => return,
+            Change::Page(_) | Change::Nothing(_) => return,
         }
         self.news.notify_one();
     }

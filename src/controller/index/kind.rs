@@ -1,6 +1,7 @@
 //! What is watched, and what is looked at.
 
 use crate::api::{InputKind, TargetKind};
+use crate::controller::queue::{Grouped, Lane};
 use crate::risk::RbacKind;
 
 /// Something to look at.
@@ -12,6 +13,16 @@ pub enum Key {
     Policy(String),
     /// A Job or Pod in a gated namespace, by namespace, kind and name.
     Target(String, TargetKind, String),
+}
+
+impl Grouped for Key {
+    /// Its namespace; all policies are one group.
+    fn group(&self) -> &str {
+        match self {
+            Self::Request(namespace, _) | Self::Target(namespace, ..) => namespace,
+            Self::Policy(_) => "",
+        }
+    }
 }
 
 /// The kinds that are watched.
@@ -27,6 +38,14 @@ pub(in crate::controller) enum Kind {
 }
 
 impl Kind {
+    /// How soon what a change of this kind concerns is looked at: many requests may rest on one policy, role or namespace.
+    pub(in crate::controller) fn lane(self) -> Lane {
+        match self {
+            Self::Request | Self::Target(_) => Lane::Prompt,
+            Self::Policy | Self::Namespace | Self::Input(_) | Self::Rbac(_) | Self::NetworkPolicy => Lane::Steady,
+        }
+    }
+
     /// The kind as Kubernetes spells it.
     pub(in crate::controller) fn as_str(self) -> &'static str {
         match self {

@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 pub(super) use trail::KeptTrail;
 
 /// Namespace and name.
-type Name = (String, String);
+pub(in crate::controller) type Name = (String, String);
 
 /// Facts of everything that the operator watches.
 pub struct Index {
@@ -103,7 +103,7 @@ impl Index {
                 }
                 let at = target_of(&facts);
                 state.by_uid.insert(facts.uid.clone(), name.clone());
-                state.requests.insert(name.clone(), Request::Read(Arc::new(facts)));
+                state.requests.insert(name.clone(), Request::Read(Arc::new(facts.packed())));
                 if let Some(at) = at {
                     state.by_target.entry(at.clone()).or_default().insert(name.1.clone());
                     keys.extend(state.waiting_for(&at));
@@ -152,7 +152,7 @@ impl Index {
         if before.as_ref().is_some_and(|b| b.version >= version(&object.metadata)) {
             return vec![];
         }
-        let facts = Arc::new(TargetFacts::read(kind, object, &self.key, before.as_deref()));
+        let facts = Arc::new(TargetFacts::read(kind, object, &self.key, before.as_deref()).packed());
         let mut state = self.write();
         state.targets_at(kind, facts.version);
         if state.record_target(kind, &facts) {

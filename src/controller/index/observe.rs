@@ -127,10 +127,10 @@ impl Index {
             let at: At = (namespace.to_string(), target.kind, target.name.clone());
             let found = state.targets.get(&at)?.clone();
             let whose = claim(&Contender::of(request), &found, &state.contenders(&at), gate);
-            Some((found, whose))
+            Some((found.unpacked(), whose))
         });
         Some(Observation {
-            request: request.clone(),
+            request: Arc::new(request.unpacked()),
             policies: state.policy_set.clone(),
             policies_version: state.policies_version,
             targets_version: state.targets_version(kind),
@@ -159,7 +159,7 @@ impl Index {
             namespace: state.namespaces.get(namespace)?.clone(),
             policies: state.policy_set.clone(),
             unrecorded: state.unrecorded(),
-            target,
+            target: target.unpacked(),
         })
     }
 

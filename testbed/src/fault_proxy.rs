@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::processes::{Place, Process};
@@ -29,6 +30,10 @@ pub struct Asked {
     pub method: String,
     /// Its path, without the query.
     pub path: String,
+    /// Whether it opens a watch.
+    pub watch: bool,
+    /// What was sent with it.
+    pub body: Vec<u8>,
 }
 
 /// What becomes of a request.
@@ -36,8 +41,12 @@ pub struct Asked {
 pub enum Effect {
     /// The API server never hears of it.
     CutBefore,
-    /// The API server answers it in full, and the client never hears of that.
+    /// The API server answers it in full, and the client never hears of that. Of a watch, the answer is that it opens.
     CutAfter,
+    /// The API server never hears of it, and the client waits until it ends.
+    HoldBefore,
+    /// The API server answers it as before a cut, and the client waits until it ends.
+    HoldAfter,
     /// It is passed on after a while.
     Delay(Duration),
     /// Meets watches alone. The API server never hears of it, and the client is told that the version which it wants to
@@ -66,10 +75,21 @@ pub struct FaultProxy {
     upstream: Option<Process>,
 }
 
+/// Tells that an effect took place: with a hold, that the request is held now. It never does where no request met it.
+pub type Happened = oneshot::Receiver<()>;
+
 #[derive(Default)]
 struct State {
     asked: Vec<Asked>,
     armed: Vec<Fault>,
+    chosen: Vec<Chosen>,
+}
+
+/// What becomes of the first request that fits.
+struct Chosen {
+    fits: Box<dyn FnMut(&Asked) -> bool + Send>,
+    effect: Effect,
+    happened: oneshot::Sender<()>,
 }
 
 impl FaultProxy {
@@ -104,6 +124,14 @@ impl FaultProxy {
     /// Has a request meet this fault.
     pub fn inject(&self, fault: Fault) {
         lock(&self.state).armed.push(fault);
+    }
+
+    /// Has the first request of which `fits` says so meet this effect. `fits` is asked of every request from now on, so that it
+    /// can count. Taken back when what is returned is dropped.
+    pub fn inject_where(&self, fits: impl FnMut(&Asked) -> bool + Send + 'static, effect: Effect) -> Happened {
+        let (happened, hears) = oneshot::channel();
+        lock(&self.state).chosen.push(Chosen { fits: Box::new(fits), effect, happened });
+        hears
     }
 
     /// The faults that no request has met yet; they are taken back.
@@ -150,22 +178,36 @@ impl Upstream {
 /// One request, its answer, and the end of the connection.
 async fn serve(mut client: TcpStream, port: u16, state: &Mutex<State>) -> Result<()> {
     let Some(request) = read(&mut client).await? else { return Ok(()) };
-    let fault = lock(state).note(&request.asked, request.watch);
+    let (fault, happened) = lock(state).note(&request.asked);
+    let happens = || {
+        // Whoever wanted to know may be gone.
+        let _ = happened.map(|happened| happened.send(()));
+    };
     match fault {
-        Some(Effect::CutBefore) => return Ok(()),
+        Some(Effect::CutBefore) => {
+            happens();
+            return Ok(());
+        }
+        Some(Effect::HoldBefore) => {
+            happens();
+            return until_gone(&mut client).await;
+        }
         Some(effect @ (Effect::Expired | Effect::ExpiredEvent)) => {
+            happens();
             client.write_all(expired(effect == Effect::ExpiredEvent).as_bytes()).await?;
             return Ok(());
         }
         Some(Effect::Delay(time)) => tokio::time::sleep(time).await,
-        Some(Effect::CutAfter) | None => {}
+        Some(Effect::CutAfter | Effect::HoldAfter) | None => {}
     }
     let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
     server.write_all(&request.bytes).await?;
-    if fault == Some(Effect::CutAfter) {
-        copy(&mut server, &mut tokio::io::sink()).await?;
-        return Ok(());
+    if let Some(effect @ (Effect::CutAfter | Effect::HoldAfter)) = fault {
+        answered(&mut server, request.asked.watch).await?;
+        happens();
+        return if effect == Effect::HoldAfter { until_gone(&mut client).await } else { Ok(()) };
     }
+    happens();
     let (mut from_server, mut to_server) = server.split();
     let (mut from_client, mut to_client) = client.split();
     tokio::select! {
@@ -174,6 +216,23 @@ async fn serve(mut client: TcpStream, port: u16, state: &Mutex<State>) -> Result
         // A client that goes away ends its watch.
         gone = copy(&mut from_client, &mut to_server) => drop(gone?),
     }
+    Ok(())
+}
+
+/// Waits until the API server has answered: to the end, or that a watch opens, which ends when it is renewed.
+async fn answered(server: &mut TcpStream, watch: bool) -> Result<()> {
+    if watch {
+        server.read_exact(&mut [0]).await?;
+    } else {
+        copy(server, &mut tokio::io::sink()).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the client goes away.
+async fn until_gone(client: &mut TcpStream) -> Result<()> {
+    // A client that is killed resets its connections.
+    let _ = copy(client, &mut tokio::io::sink()).await;
     Ok(())
 }
 
@@ -194,22 +253,26 @@ fn expired(event: bool) -> String {
 }
 
 impl State {
-    /// Notes a request. Returns what becomes of it, where somebody wants something of it.
-    fn note(&mut self, asked: &Asked, watch: bool) -> Option<Effect> {
+    /// Notes a request. Returns what becomes of it, where somebody wants something of it, and whom to tell.
+    fn note(&mut self, asked: &Asked) -> (Option<Effect>, Option<oneshot::Sender<()>>) {
         self.asked.push(asked.clone());
+        self.chosen.retain(|chosen| !chosen.happened.is_closed());
+        if let Some(place) = self.chosen.iter_mut().position(|chosen| (chosen.fits)(asked)) {
+            let chosen = self.chosen.remove(place);
+            return (Some(chosen.effect), Some(chosen.happened));
+        }
         let meets = |fault: &Fault| {
-            let fits = watch || !matches!(fault.effect, Effect::Expired | Effect::ExpiredEvent);
+            let fits = asked.watch || !matches!(fault.effect, Effect::Expired | Effect::ExpiredEvent);
             fits && fault.method == asked.method && asked.path.starts_with(&fault.path)
         };
-        let place = self.armed.iter().position(meets)?;
-        Some(self.armed.remove(place).effect)
+        let place = self.armed.iter().position(meets);
+        (place.map(|place| self.armed.remove(place).effect), None)
     }
 }
 
 /// A whole request, as it is passed on.
 struct Request {
     asked: Asked,
-    watch: bool,
     bytes: Vec<u8>,
 }
 
@@ -233,13 +296,14 @@ async fn read(client: &mut TcpStream) -> Result<Option<Request>> {
     let mut rest = vec![0; missing];
     client.read_exact(&mut rest).await.map_err(|error| io::Error::new(error.kind(), "the body of a request"))?;
     let body = [&bytes[end..], &rest].concat();
-    Ok(Some(Request { asked: head.asked, watch: head.watch, bytes: [head.passed_on.as_bytes(), &body].concat() }))
+    let bytes = [head.passed_on.as_bytes(), &body].concat();
+    Ok(Some(Request { asked: Asked { body, ..head.asked }, bytes }))
 }
 
 /// The head of a request.
 struct Head {
+    /// What it asks, without the body.
     asked: Asked,
-    watch: bool,
     /// Of the body, in bytes.
     length: usize,
     passed_on: String,
@@ -267,7 +331,8 @@ impl Head {
             passed_on.push_str("\r\n");
         }
         passed_on.push_str("Connection: close\r\n\r\n");
-        Ok(Self { asked: Asked { method: method.into(), path: path.into() }, watch, length, passed_on })
+        let asked = Asked { method: method.into(), path: path.into(), watch, body: vec![] };
+        Ok(Self { asked, length, passed_on })
     }
 }
 
@@ -280,32 +345,56 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 mod tests {
     use super::*;
 
+    fn asked(method: &str, path: &str) -> Asked {
+        Asked { method: method.into(), path: path.into(), watch: false, body: vec![] }
+    }
+
     #[test]
     fn a_head_is_read_and_made_the_last_of_its_connection() {
         let text = "PATCH /apis/batch/v1/jobs/a?x=y HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer t\r\nConnection: keep-alive\r\nContent-Length: 12\r\n\r\n";
         let head = Head::read(text).unwrap();
-        assert_eq!(head.asked, Asked { method: "PATCH".into(), path: "/apis/batch/v1/jobs/a".into() });
+        assert_eq!(head.asked, asked("PATCH", "/apis/batch/v1/jobs/a"));
         assert_eq!(head.length, 12);
         let passed_on =
             "PATCH /apis/batch/v1/jobs/a?x=y HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\nConnection: close\r\n\r\n";
         assert_eq!(head.passed_on, passed_on);
         assert_eq!(Head::read("GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().length, 0);
-        assert!(!head.watch && Head::read("GET /a?x=y&watch=true HTTP/1.1\r\n\r\n").unwrap().watch);
+        assert!(Head::read("GET /a?x=y&watch=true HTTP/1.1\r\n\r\n").unwrap().asked.watch);
         assert!(Head::read("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
     }
 
     #[test]
     fn a_fault_meets_the_first_request_that_it_is_meant_for_and_no_other() {
-        let asked = |method: &str, path: &str| Asked { method: method.into(), path: path.into() };
         let mut state = State::default();
+        let note = |state: &mut State, asked: Asked| state.note(&asked).0;
         state.armed.push(Fault { method: "POST".into(), path: "/a".into(), effect: Effect::CutAfter });
-        assert_eq!(state.note(&asked("GET", "/a"), false), None);
-        assert_eq!(state.note(&asked("POST", "/b"), false), None);
-        assert_eq!(state.note(&asked("POST", "/a/b"), false), Some(Effect::CutAfter));
-        assert_eq!(state.note(&asked("POST", "/a/b"), false), None);
+        assert_eq!(note(&mut state, asked("GET", "/a")), None);
+        assert_eq!(note(&mut state, asked("POST", "/b")), None);
+        assert_eq!(note(&mut state, asked("POST", "/a/b")), Some(Effect::CutAfter));
+        assert_eq!(note(&mut state, asked("POST", "/a/b")), None);
         state.armed.push(Fault { method: "GET".into(), path: "/a".into(), effect: Effect::Expired });
-        assert_eq!(state.note(&asked("GET", "/a"), false), None);
-        assert_eq!(state.note(&asked("GET", "/a"), true), Some(Effect::Expired));
+        assert_eq!(note(&mut state, asked("GET", "/a")), None);
+        assert_eq!(note(&mut state, Asked { watch: true, ..asked("GET", "/a") }), Some(Effect::Expired));
         assert_eq!(state.asked.len(), 6);
+    }
+
+    #[test]
+    fn an_effect_can_be_kept_for_the_second_request_that_fits() {
+        let mut state = State::default();
+        let choose = |state: &mut State| {
+            let (happened, hears) = oneshot::channel();
+            let mut seen = 0;
+            let fits = move |asked: &Asked| {
+                seen += usize::from(asked.path == "/a");
+                seen == 2
+            };
+            state.chosen.push(Chosen { fits: Box::new(fits), effect: Effect::HoldAfter, happened });
+            hears
+        };
+        let _hears = choose(&mut state);
+        let effects = ["/a", "/b", "/a", "/a"].map(|path| state.note(&asked("GET", path)).0);
+        assert_eq!(effects, [None, None, Some(Effect::HoldAfter), None]);
+        drop(choose(&mut state));
+        assert_eq!(["/a", "/a"].map(|path| state.note(&asked("GET", path)).0), [None, None]);
     }
 }

@@ -128,24 +128,37 @@ impl Countersign {
         self.launch(cluster, &identity, flags).await
     }
 
+    /// Starts an operator that serves and registers admission, and waits for nothing: see [`Operator::ready`].
+    pub fn begin(&self, cluster: &ControlPlane, identity: &Identity, flags: &[&str]) -> Result<Operator> {
+        self.spawn(cluster, identity, &[&ADMISSION, flags].concat())
+    }
+
     async fn launch(&self, cluster: &ControlPlane, identity: &Identity, flags: &[&str]) -> Result<Operator> {
+        let mut operator = self.spawn(cluster, identity, flags)?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
+    fn spawn(&self, cluster: &ControlPlane, identity: &Identity, flags: &[&str]) -> Result<Operator> {
         static STARTED: AtomicUsize = AtomicUsize::new(1);
         let mut args: Vec<OsString> = self.first.clone();
         args.extend(["operator".into(), "--kubeconfig".into(), identity.kubeconfig.clone().into()]);
         args.extend(flags.iter().map(OsString::from));
         let name = format!("operator-{}", STARTED.fetch_add(1, Ordering::Relaxed));
-        let mut process = cluster.start_process(&name, &self.program, args)?;
-        let log = process.log().to_owned();
-        until("the operator is ready", async || {
-            process.check()?;
-            Ok(fs::read_to_string(&log).unwrap_or_default().contains("ready: every watch"))
-        })
-        .await?;
-        Ok(Operator(Some(process)))
+        Ok(Operator(Some(cluster.start_process(&name, &self.program, args)?)))
     }
 }
 
 impl Operator {
+    /// Waits until it has listed everything. An error where it ends before that.
+    pub async fn ready(&mut self) -> Result<()> {
+        until("the operator is ready", async || {
+            self.0.as_mut().map_or(Ok(()), Process::check)?;
+            Ok(self.log().contains("ready: every watch"))
+        })
+        .await
+    }
+
     /// Kills it at once, as a power cut would.
     pub fn kill(mut self) {
         self.end();

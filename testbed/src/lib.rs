@@ -33,7 +33,7 @@ mod storage;
 
 pub use audit::{AuditFilter, AuditLog, Mark};
 pub use control_plane::{ControlPlane, Options};
-pub use fault_proxy::{Asked, Effect, Fault, FaultProxy};
+pub use fault_proxy::{Asked, Effect, Fault, FaultProxy, Happened};
 pub use identity::{Identity, Kubectl, Output};
 pub use image::Image;
 pub use installation::{Countersign, Operator};

@@ -2,13 +2,14 @@
 
 use crate::api::condition::{self, ConditionStatus};
 use crate::api::status::BoundTarget;
-use crate::api::{Requester, RequirementProgress, ReviewDecision, SelfApproval, State};
+use crate::api::{ApprovalRequestStatus, Requester, RequirementProgress, ReviewDecision, SelfApproval, State};
 use crate::binding::{Pass, Receipt, ReceiptJob, ReceiptRequest};
 use crate::lifecycle::evaluate::Evaluation;
 use crate::lifecycle::plan::{Note, Observed, Plan, Step, Target, close_step};
 use crate::lifecycle::{Override, message, release, status, target_patch};
 use crate::policy::{JoinedRequirement, JoinedWindow};
 use crate::review::{CountedReview, Tally, Terms, fold};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Reason of a release, or of its wait, that nobody was asked for.
 pub(super) const ALLOWED: &str = "Allowed";
@@ -83,6 +84,9 @@ pub(super) fn release(o: &Observed<'_>, e: &Evaluation, tally: &Tally, digest: O
 pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
     let (reason, text) = grounds(&receipt.approvers, &receipt.passed);
     let mut status = o.request.status.clone();
+    if status.revision == 0 {
+        bound_before(o, receipt, &mut status);
+    }
     status.digest = Some(receipt.digest.clone());
     status.policy_snapshot = Some(receipt.policy_snapshot.clone());
     status.job_hash = Some(receipt.job.hash.clone());
@@ -104,6 +108,21 @@ pub(super) fn released_before(o: &Observed<'_>, receipt: &Receipt) -> Plan {
     status.summary.get_or_insert_default().approvals = format!("{held}/{required}");
     let steps = vec![finish(o, status, State::Released, reason, &text)];
     Plan { steps, note: Some(note(State::Released, &text)), ..Plan::idle() }
+}
+
+/// Where policy allows at once, binding and release are one plan, and a crash leaves the release alone. What the receipt
+/// names was evaluated and bound, so the request says that too. Which rules matched, the snapshot tells that it names: what runs
+/// already is not looked at again.
+fn bound_before(o: &Observed<'_>, receipt: &Receipt, status: &mut ApprovalRequestStatus) {
+    status.revision = 1;
+    status.bound_time = Some(Time(status::whole_second(receipt.time)));
+    if let Target::Found(job, _) = &o.target {
+        let bounds = job.bounds.clone();
+        status.target.get_or_insert(BoundTarget { uid: job.uid.clone(), bounds, parties: vec![] });
+    }
+    let generation = o.request.generation;
+    let (conditions, text) = (&mut status.conditions, "evaluated and bound");
+    condition::set(conditions, "Evaluated", ConditionStatus::True, "Bound", text, generation, o.now);
 }
 
 /// Who filled which requirement at the release: the words of those whom the receipt names, about what it binds, counted as

@@ -372,7 +372,7 @@ fn pending_since(o: &Observed<'_>) -> Timestamp {
 }
 
 /// The API carries whole seconds: rounded up, so that nothing is said to end before it does.
-fn whole_second(t: Timestamp) -> Timestamp {
+pub(super) fn whole_second(t: Timestamp) -> Timestamp {
     let up = i64::from(t.subsec_nanosecond() > 0);
     Timestamp::from_second(t.as_second() + up).unwrap_or(t)
 }

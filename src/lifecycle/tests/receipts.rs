@@ -104,6 +104,27 @@ fn one_person_fills_one_place_after_a_crash_as_well() {
 }
 
 #[test]
+fn what_policy_allowed_at_once_was_evaluated_and_bound_after_a_crash_as_well() {
+    let mut well = World::new("Allow");
+    well.policies[0].1["rules"][0].as_object_mut().unwrap().remove("when");
+    let mut crashed = well.clone();
+    well.settle();
+    let steps = crashed.plan().steps;
+    assert!(matches!(steps[..], [Step::KeepSnapshot(_), Step::Release(_), Step::WriteStatus(_)]), "{steps:?}");
+    crashed.apply(&steps[0]);
+    crashed.apply(&steps[1]);
+    crashed.settle();
+    let told = |world: &World| {
+        let status = world.status();
+        let conditions: Vec<_> = status.conditions.iter().map(|c| (c.type_.clone(), c.reason.clone())).collect();
+        (conditions, status.state, status.revision, status.digest, status.message, status.target.map(|t| t.uid))
+    };
+    assert_eq!(told(&crashed), told(&well));
+    assert_eq!(told(&well).0[0], ("Evaluated".to_string(), "Bound".to_string()));
+    assert_eq!(crashed.status().bound_time, well.status().bound_time);
+}
+
+#[test]
 fn a_receipt_that_names_no_passes_takes_none_away() {
     let mut world = passed();
     let mut older = receipt(&world);

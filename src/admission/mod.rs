@@ -27,11 +27,13 @@ mod standing;
 mod text;
 pub mod tls;
 mod verdict;
+mod weight;
 mod wire;
 
 pub use gate::GateView;
 pub use standing::Context as HoldContext;
 pub use verdict::{Answer, Caller, Refusal, Verdict};
+pub use weight::TooHeavy;
 pub use wire::{AdmissionReview, Context, NotAReview, respond};
 
 #[cfg(test)]

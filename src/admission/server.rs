@@ -2,7 +2,7 @@
 //! kind `Authorized`: who those are, the cluster's authorizer knows.
 
 use crate::admission::deciders::Deciders;
-use crate::admission::{AdmissionReview, Answer, Context, GateView, Verdict, registration};
+use crate::admission::{AdmissionReview, Answer, Context, GateView, NotAReview, Verdict, registration};
 use crate::audit::Refusals;
 use crate::binding::Keyring;
 use crate::telemetry::{Answered, Asked, Readiness, WorkMetrics};
@@ -58,29 +58,42 @@ pub fn router(server: Server) -> Router {
 
 async fn admit(State(server): State<Server>, body: Bytes) -> Response {
     let began = Instant::now();
-    let Ok(review) = AdmissionReview::read(&body) else { return server.not_a_review(Asked::Admit, began) };
+    let review = match AdmissionReview::read(&body) {
+        Ok(review) => review,
+        Err(why) => return server.not_a_review(Asked::Admit, began, &why),
+    };
     let answer = server.judge(&review).await;
     server.answered(Asked::Admit, began, &review, answer)
 }
 
 async fn advise(State(server): State<Server>, body: Bytes) -> Response {
     let began = Instant::now();
-    let Ok(review) = AdmissionReview::read(&body) else { return server.not_a_review(Asked::Warn, began) };
+    let review = match AdmissionReview::read(&body) {
+        Ok(review) => review,
+        Err(why) => return server.not_a_review(Asked::Warn, began, &why),
+    };
     let answer = review.advise(&server.context(&[]));
     server.answered(Asked::Warn, began, &review, answer)
 }
 
 async fn stamp(State(server): State<Server>, body: Bytes) -> Response {
     let began = Instant::now();
-    let Ok(review) = AdmissionReview::read(&body) else { return server.not_a_review(Asked::Stamp, began) };
+    let review = match AdmissionReview::read(&body) {
+        Ok(review) => review,
+        Err(why) => return server.not_a_review(Asked::Stamp, began, &why),
+    };
     let answer = review.stamp();
     server.answered(Asked::Stamp, began, &review, answer)
 }
 
 impl Server {
-    fn not_a_review(&self, asked: Asked, began: Instant) -> Response {
+    /// What the API server shows of such an answer is its text.
+    fn not_a_review(&self, asked: Asked, began: Instant, why: &NotAReview) -> Response {
         self.metrics.answered(asked, Answered::Malformed, began.elapsed());
-        (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response()
+        match why {
+            NotAReview::TooHeavy(why) => (StatusCode::PAYLOAD_TOO_LARGE, why.to_string()).into_response(),
+            NotAReview::Unreadable(_) => (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response(),
+        }
     }
 
     fn answered(&self, asked: Asked, began: Instant, review: &AdmissionReview, answer: Answer) -> Response {

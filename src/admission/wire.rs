@@ -3,6 +3,7 @@
 
 use crate::admission::sent;
 use crate::admission::standing::Context as Hold;
+use crate::admission::weight::{self, TooHeavy};
 use crate::admission::{
     Answer, Caller, GateView, Refusal, Verdict, annotations, cronjob, job, pod, policy, request, review, text,
 };
@@ -20,8 +21,14 @@ use std::collections::BTreeMap;
 
 /// Why a body cannot be answered.
 #[derive(Debug, thiserror::Error)]
-#[error("not an AdmissionReview: {0}")]
-pub struct NotAReview(#[from] serde_json::Error);
+pub enum NotAReview {
+    /// It is none.
+    #[error("not an AdmissionReview: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// It holds too much.
+    #[error(transparent)]
+    TooHeavy(#[from] TooHeavy),
+}
 
 /// What an answer rests on beside the review itself.
 #[derive(Clone, Copy)]
@@ -99,6 +106,7 @@ pub fn respond(body: &[u8], context: &Context<'_>) -> Result<Value, NotAReview> 
 impl AdmissionReview {
     /// Reads a body.
     pub fn read(body: &[u8]) -> Result<Self, NotAReview> {
+        weight::check(body)?;
         Ok(serde_json::from_slice(body)?)
     }
 
@@ -261,6 +269,11 @@ fn with_view<T>(request: &Request, caller: &Caller, context: &Context<'_>, judge
 fn judge(request: &Request, context: &Context<'_>) -> Answer {
     let caller = caller(request);
     let (old, object) = (&request.old_object, &request.object);
+    // What was to be stored and is not there could be changed by no answer.
+    if !object["metadata"].is_object() && matches!(request.operation.as_str(), "CREATE" | "UPDATE") {
+        return Verdict::Refuse(Refusal::invalid("the review carries no object with metadata").because("NotJudged"))
+            .into();
+    }
     let Context { key, view, authorized, now } = *context;
     let asking = request::Context { caller: &caller, dry_run: request.dry_run, authorized, key, now };
     match (kind(request), request.operation.as_str()) {

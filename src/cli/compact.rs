@@ -3,6 +3,7 @@
 use crate::api::names;
 use crate::cli::bounds::{Problem, control_character};
 use crate::cli::escape::visible;
+use crate::cli::yaml;
 use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
 use std::io::Read;
@@ -47,6 +48,9 @@ pub enum InputError {
     /// Not YAML.
     #[error("the input is not well-formed YAML: {0}")]
     Yaml(String),
+    /// YAML that would cost too much.
+    #[error("the input is refused: {0}")]
+    Excess(#[from] yaml::Excess),
     /// One field is wrong.
     #[error("{field}: {what}")]
     Field {
@@ -117,6 +121,7 @@ pub fn parse(bytes: &[u8]) -> Result<Draft, InputError> {
         let value: serde_yaml::Value = serde_json::from_str(text).map_err(json_error)?;
         return if value.get("apiVersion").is_some() { object(&value) } else { compact(text) };
     }
+    yaml::check(text.as_bytes())?;
     let value: serde_yaml::Value = serde_yaml::from_str(text).map_err(|e| InputError::Yaml(visible(&e.to_string())))?;
     if value.get("apiVersion").is_some() {
         return object(&value);

@@ -3,6 +3,7 @@
 //!
 //! kube reads such files too, with a YAML parser that nothing else here uses: it would be a twentieth of each program.
 
+use crate::cli::yaml;
 use anyhow::{Context, bail};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -58,6 +59,7 @@ fn read(path: &Path) -> anyhow::Result<Kubeconfig> {
 }
 
 fn parse(text: &[u8]) -> anyhow::Result<Kubeconfig> {
+    yaml::check(text)?;
     let mut all = Kubeconfig::default();
     for document in serde_yaml::Deserializer::from_slice(text) {
         let document = Value::deserialize(document)?;

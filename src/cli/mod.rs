@@ -22,6 +22,7 @@ mod receipt;
 pub mod request;
 mod retention;
 pub mod review;
+mod yaml;
 
 use anyhow::Context;
 use std::io::{ErrorKind, Write};

@@ -3,6 +3,7 @@
 use crate::api::names;
 use crate::cli::bounds;
 use crate::cli::policy::fixture::{API_VERSION, KIND};
+use crate::cli::yaml;
 use crate::policy::{BrokenPolicy, CompiledPolicy, PolicySet, compile};
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
@@ -104,6 +105,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<Value>> {
 }
 
 fn parse(text: &str) -> anyhow::Result<Vec<Value>> {
+    yaml::check(text.as_bytes())?;
     let mut found = vec![];
     for document in serde_yaml::Deserializer::from_str(text) {
         let mut value = serde_yaml::Value::deserialize(document).context("is not well-formed YAML")?;

@@ -4,6 +4,7 @@ use crate::api::{Quantity, names};
 use crate::binding;
 use crate::cli::bounds::object_name;
 use crate::cli::request::same::{Difference, empty};
+use crate::cli::yaml;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Map, Value, json};
 
@@ -24,6 +25,7 @@ pub struct Planned {
 
 /// The Job of a file, suspended, and tied to the request of that name.
 pub fn plan(text: &[u8], request: &str, namespace: Option<&str>) -> anyhow::Result<Planned> {
+    yaml::check(text)?;
     // YAML holds JSON as well. Its value refuses a key that stands there twice.
     let value: serde_yaml::Value = serde_yaml::from_slice(text).context("it is neither YAML nor JSON of one object")?;
     let mut object = serde_json::to_value(value).context("it holds what JSON cannot")?;

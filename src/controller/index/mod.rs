@@ -61,7 +61,7 @@ impl Index {
     }
 
     /// Every watch has listed everything once.
-    pub(super) fn set_complete(&self) {
+    pub fn set_complete(&self) {
         self.complete.store(true, Ordering::Release);
     }
 

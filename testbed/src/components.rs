@@ -15,6 +15,8 @@ use crate::{Node, Options};
 /// What the process of the API server is called.
 pub(crate) const APISERVER: &str = "kube-apiserver";
 pub(crate) const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+/// What the process of etcd is called.
+pub(crate) const ETCD: &str = "etcd";
 pub(crate) const AUDIT_LOG: &str = "audit.log";
 pub(crate) const AUDIT_POLICY: &str = "audit-policy.yaml";
 pub(crate) const STAGES: &str = "stages.yaml";
@@ -69,7 +71,7 @@ impl Components<'_> {
             flag("unsafe-no-fsync", (!self.options.fsync).to_string()),
             flag("log-level", "warn"),
         ];
-        Process::start(self.place, "etcd", &self.programs.etcd, args, self.dir)
+        Process::start(self.place, ETCD, &self.programs.etcd, args, self.dir)
     }
 
     pub(crate) fn apiserver(&self) -> Result<Process> {

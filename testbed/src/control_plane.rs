@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::components::{APISERVER, AUDIT_LOG, AUDIT_POLICY, CONTROLLER_MANAGER, Components, Ports, STAGES};
+use crate::components::{APISERVER, AUDIT_LOG, AUDIT_POLICY, CONTROLLER_MANAGER, Components, ETCD, Ports, STAGES};
 use crate::identities::Identities;
 use crate::pki::{Credential, Pki};
 use crate::processes::{Place, Process};
@@ -202,12 +202,20 @@ impl ControlPlane {
 
     /// Kills the API server, as a crash would, and starts it again. What happens in between, `meanwhile`, meets nobody.
     pub async fn restart_apiserver(&self, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
-        self.processes.take(APISERVER)?.kill();
+        self.restart(Part::ApiServer, meanwhile).await
+    }
+
+    /// Kills a part, as a crash would, and starts it again, on what it stored. Returns once the API server is ready again.
+    pub async fn restart(&self, part: Part, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
+        self.processes.take(part.name())?.kill();
         meanwhile.await?;
         let (dir, pki) = (self.state.path(), &self.identities.pki);
         let (programs, ports, options) = (&self.programs, self.ports, &self.options);
         let components = Components { programs, dir, pki, ports, options, place: self.place() };
-        self.processes.add([components.apiserver()?]);
+        self.processes.add([match part {
+            Part::ApiServer => components.apiserver()?,
+            Part::Etcd => components.etcd()?,
+        }]);
         self.processes.wait(Goal::ApiServerReady(&self.admin, self.ports.apiserver)).await
     }
 
@@ -221,6 +229,12 @@ impl ControlPlane {
         let kubeconfig = dir.join("identities").join("controller-manager.kubeconfig");
         self.processes.add([components.controller_manager(&kubeconfig)?]);
         Ok(())
+    }
+
+    /// Stops a part where it is, as a machine that is starved or suspended does, until what this returns is dropped.
+    pub fn pause(&self, part: Part) -> Result<Paused<'_>> {
+        self.processes.signal(part.name(), "STOP")?;
+        Ok(Paused { cluster: self, part })
     }
 
     /// Starts a program that reaches the API server as it is reached from in there: with a real node, inside its namespaces.
@@ -242,6 +256,37 @@ impl ControlPlane {
 fn audit_policy(bodies: bool) -> String {
     let policy = include_str!("../assets/audit-policy.yaml");
     if bodies { policy.into() } else { policy.replace("level: RequestResponse", "level: Metadata") }
+}
+
+/// What can be taken away from a control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// kube-apiserver.
+    ApiServer,
+    /// etcd.
+    Etcd,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ApiServer => APISERVER,
+            Self::Etcd => ETCD,
+        }
+    }
+}
+
+/// A part that stands still. It goes on when this is dropped.
+pub struct Paused<'a> {
+    cluster: &'a ControlPlane,
+    part: Part,
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        // It fails only where the part is gone, and then it does not stand still.
+        let _ = self.cluster.processes.signal(self.part.name(), "CONT");
+    }
 }
 
 /// The programs that these options ask for.

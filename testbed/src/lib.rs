@@ -32,8 +32,8 @@ mod state_dir;
 mod storage;
 
 pub use audit::{AuditFilter, AuditLog, Mark};
-pub use control_plane::{ControlPlane, Options};
-pub use fault_proxy::{Asked, Effect, Fault, FaultProxy, Happened};
+pub use control_plane::{ControlPlane, Options, Part, Paused};
+pub use fault_proxy::{Answer, Asked, Effect, Fault, FaultProxy, Happened};
 pub use identity::{Identity, Kubectl, Output};
 pub use image::Image;
 pub use installation::{Countersign, Operator};

@@ -178,6 +178,20 @@ impl Process {
         Ok(())
     }
 
+    /// The same to the program alone, which still ends as soon as we do.
+    pub(crate) fn signal_program(&self, signal: &str) -> Result<()> {
+        let shell = self.leash.shell.id();
+        let runs = |id: &str| fs::read_link(format!("/proc/{id}/exe")).ok();
+        let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"))?;
+        // The shell's other child is a shell as well.
+        let ours = runs(&shell.to_string());
+        let program = children.split_whitespace().find(|id| runs(id) != ours);
+        let program = program.with_context(|| format!("{} does not run", self.name))?;
+        let status = Command::new("kill").args(["-s", signal, program]).status().context("starting kill")?;
+        anyhow::ensure!(status.success(), "kill -s {signal} {}: {status}", self.name);
+        Ok(())
+    }
+
     /// An error with the end of the log if the program has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         match self.leash.shell.try_wait()? {

@@ -45,6 +45,13 @@ impl Running {
         unpoisoned(&self.0).extend(more);
     }
 
+    /// Sends the program of that name a signal.
+    pub(crate) fn signal(&self, name: &str, signal: &str) -> Result<()> {
+        let all = unpoisoned(&self.0);
+        let named = all.iter().find(|process| process.name() == name);
+        named.with_context(|| format!("{name} does not run"))?.signal_program(signal)
+    }
+
     /// The process of that name, which is not watched from then on.
     pub(crate) fn take(&self, name: &str) -> Result<Process> {
         let mut all = unpoisoned(&self.0);

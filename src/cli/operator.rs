@@ -16,6 +16,7 @@ use crate::lifecycle::Cluster;
 use crate::telemetry::{self, Check, Metrics, Readiness, Telemetry};
 use anyhow::{Context, bail};
 use kube::Client;
+use kube::client::ClientBuilder;
 use kube::config::KubeConfigOptions;
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tower::util::MapResponseLayer;
 use tracing::info;
 
 /// Run the operator: evaluates requests, answers admission, releases what was approved.
@@ -323,7 +325,7 @@ async fn client(named: Option<&std::path::Path>) -> anyhow::Result<Client> {
     config.default_retry = false;
     config.read_timeout = None;
     config.connect_timeout = Some(Duration::from_secs(5));
-    Ok(Client::try_from(config)?)
+    Ok(ClientBuilder::try_from(config)?.with_layer(&MapResponseLayer::new(controller::keep_retry_after)).build())
 }
 
 #[cfg(test)]

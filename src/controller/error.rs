@@ -51,12 +51,20 @@ impl Error {
         match self {
             Self::Api { source: kube::Error::Api(status), .. } => match status.code {
                 404 | 409 => Class::Conflict,
-                429 | 500.. => Class::Unavailable,
+                // JSON of somebody else, who stands between, says nothing of what the API server thinks of it.
+                0 | 429 | 500.. => Class::Unavailable,
                 _ => Class::Refused,
             },
             Self::Key { .. } => Class::Refused,
             _ => Class::Unavailable,
         }
+    }
+
+    /// How long to wait before another attempt: `planned`, or longer where the API server asks for that.
+    pub fn wait(&self, planned: Duration) -> Duration {
+        let Self::Api { source: kube::Error::Api(status), .. } = self else { return planned };
+        let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        planned.max(Duration::from_secs(asked.into()).min(LONGEST_ASKED))
     }
 
     /// What the API server said, without our own words around it.
@@ -68,6 +76,8 @@ impl Error {
     }
 }
 
+/// Longest time for which the API server can have an attempt put off.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
 /// Longest wait for the answer to one call.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
@@ -80,5 +90,34 @@ pub(crate) async fn call<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(Error::Api { operation, source }),
         Err(_) => Err(Error::TimedOut { operation, limit: CALL_LIMIT }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn answered(status: Value) -> Error {
+        Error::Api { operation: "try", source: kube::Error::Api(serde_json::from_value(status).unwrap()) }
+    }
+
+    #[test]
+    fn an_api_server_is_given_the_time_that_it_asks_for_within_bounds() {
+        let after = |seconds: u32| answered(json!({"code": 429, "details": {"retryAfterSeconds": seconds}}));
+        let planned = Duration::from_millis(200);
+        assert_eq!(answered(json!({"code": 429})).wait(planned), planned);
+        assert_eq!(after(2).wait(planned), Duration::from_secs(2));
+        assert_eq!(after(2).wait(Duration::from_secs(5)), Duration::from_secs(5));
+        assert_eq!(after(86_400).wait(planned), LONGEST_ASKED);
+        assert_eq!(Error::TimedOut { operation: "try", limit: CALL_LIMIT }.wait(planned), planned);
+    }
+
+    #[test]
+    fn what_is_no_status_is_no_refusal() {
+        assert_eq!(answered(json!({"error": "no healthy upstream"})).class(), Class::Unavailable);
+        assert_eq!(answered(json!({"code": 403})).class(), Class::Refused);
+        assert_eq!(answered(json!({"code": 409})).class(), Class::Conflict);
+        assert_eq!(answered(json!({"code": 504})).class(), Class::Unavailable);
     }
 }

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::core::DynamicObject;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tracing::{debug, error, info, warn};
 
@@ -48,6 +48,8 @@ pub(super) struct Trouble {
     failures: u32,
     /// What the API server said to the release.
     refused: Option<String>,
+    /// Until when the API server asked to be left alone, whatever news there is.
+    rests_until: Option<Instant>,
 }
 
 impl Controller {
@@ -190,6 +192,11 @@ impl Controller {
                 self.queue.done(&key);
                 continue;
             }
+            if let Some(rest) = self.rest(&key) {
+                self.queue.add_after(key.clone(), rest);
+                self.queue.done(&key);
+                continue;
+            }
             let outcome = match &key {
                 Key::Request(namespace, name) => self.request(&key, namespace, name).await,
                 Key::Policy(name) => self.policy(name).await,
@@ -297,15 +304,23 @@ impl Controller {
         Ok(())
     }
 
+    /// How long the API server asked to be left alone with that yet.
+    fn rest(&self, key: &Key) -> Option<Duration> {
+        let until = self.troubles().get(key)?.rests_until?;
+        until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+    }
+
     fn retry(&self, key: &Key, error: &Error) {
         let failures = {
             let mut troubles = self.troubles();
             let trouble = troubles.entry(key.clone()).or_default();
             trouble.failures = trouble.failures.saturating_add(1);
+            let asked = error.wait(Duration::ZERO);
+            trouble.rests_until = (!asked.is_zero()).then(|| Instant::now() + asked);
             trouble.failures
         };
         // The first retry of a conflict comes from the watch that tells of the other writer; this one is the safety net.
-        let wait = backoff(BACKOFF, failures);
+        let wait = error.wait(backoff(BACKOFF, failures));
         let uid = self.index.uid(key);
         match error.class() {
             Class::Conflict => debug!(?key, uid, %error, "somebody else wrote first"),

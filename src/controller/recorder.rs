@@ -214,7 +214,7 @@ impl Recorder {
                 Ok(()) => failures = 0,
                 Err(Broken::Api(error)) => {
                     failures = failures.saturating_add(1);
-                    let wait = backoff(BACKOFF, failures);
+                    let wait = error.wait(backoff(BACKOFF, failures));
                     warn!(%error, ?wait, waiting = self.index.unrecorded(), "the audit trail was not written");
                     tokio::time::sleep(wait).await;
                 }
@@ -266,8 +266,14 @@ impl Recorder {
             let object = self.object(&spec);
             match call("write the audit trail", self.records.create(&PostParams::default(), &object)).await {
                 Ok(stored) => look(self.learn(&stored)?),
-                // Another operator's, or our own, where the answer to it got lost.
-                Err(error) if error.class() == Class::Conflict => look(self.catch_up().await?),
+                // Another operator's, or our own, where the answer got lost. If neither is there, it is tried again later.
+                Err(error) if error.class() == Class::Conflict => {
+                    let stood = self.index.next_sequence();
+                    look(self.catch_up().await?);
+                    if self.index.next_sequence() == stood {
+                        return Err(error.into());
+                    }
+                }
                 Err(error) if error.class() == Class::Refused => return Err(self.refused(error).await),
                 Err(error) => return Err(error.into()),
             }

@@ -3,6 +3,7 @@
 //! Own code in place of kube's watcher for two things it hides: bookmarks, which tell that a silent watch is alive, and
 //! the collection's resource version, which tells whether a view is older than another.
 
+use crate::controller::backoff::backoff;
 use crate::controller::index::{Name, name_of};
 use crate::controller::object::Stored;
 use futures::StreamExt;
@@ -18,10 +19,12 @@ use tracing::{debug, trace, warn};
 const PAGE: u32 = 250;
 /// How long one watch lasts before it is renewed, in seconds.
 const WATCH_SECONDS: u32 = 290;
-/// Silence after which a watch counts as dead. API servers send a bookmark about every minute.
-pub(crate) const SILENCE: Duration = Duration::from_secs(150);
+/// Silence after which a watch counts as dead. API servers send a bookmark every minute.
+pub(crate) const SILENCE: Duration = Duration::from_secs(90);
 /// Waits between failed attempts, from the first to the longest.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// A watch that lasted so long is none of several that fail in a row.
+const LASTING: Duration = Duration::from_secs(2);
 
 /// What a watch tells.
 pub(crate) enum Change {
@@ -85,8 +88,38 @@ enum Ended {
     Resume,
     /// History is gone: list anew.
     Relist,
-    /// Go on after a pause.
-    Failed,
+    /// Go on after a pause, of so long at least.
+    Failed(Duration),
+}
+
+/// How long to rest between attempts that come to little. A server that ends each watch at once, or forgets each version, is not to
+/// be asked in a hot loop either.
+#[derive(Default)]
+struct Unrest {
+    /// Failures in a row.
+    failures: u32,
+    /// Watches in a row that ended as they may, and told next to nothing.
+    hollow: u32,
+}
+
+impl Unrest {
+    /// The rest after a watch that ended so, and lasted so long. None where it ended as one does that is renewed.
+    fn after(&mut self, ended: &Ended, lasted: Duration) -> Duration {
+        if lasted >= LASTING {
+            *self = Self::default();
+        }
+        if let Ended::Failed(least) = ended {
+            return self.failed().max(*least);
+        }
+        self.failures = 0;
+        self.hollow = self.hollow.saturating_add(1);
+        self.hollow.checked_sub(2).map_or(Duration::ZERO, |more| backoff(BACKOFF, more))
+    }
+
+    fn failed(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        backoff(BACKOFF, self.failures - 1)
+    }
 }
 
 /// Follows everything that `api` covers. Never returns; errors are logged and retried.
@@ -97,33 +130,28 @@ pub(crate) async fn follow(
     pulse: &Pulse,
     mut sink: impl FnMut(Change),
 ) {
-    let mut pause = BACKOFF.0;
+    let mut unrest = Unrest::default();
     loop {
         let mut version = match list(&api, scope, &mut sink).await {
             Ok(version) => {
                 pulse.beat();
-                pause = BACKOFF.0;
                 version
             }
             Err(error) => {
                 warn!(kind, error = error.server_message(), "list failed, trying again");
-                rest(&mut pause).await;
+                tokio::time::sleep(error.wait(unrest.failed())).await;
                 continue;
             }
         };
         loop {
-            match watch(&api, kind, scope, &mut version, pulse, &mut sink).await {
-                Ended::Resume => pause = BACKOFF.0,
-                Ended::Relist => break,
-                Ended::Failed => rest(&mut pause).await,
+            let opened = Instant::now();
+            let ended = watch(&api, kind, scope, &mut version, pulse, &mut sink).await;
+            tokio::time::sleep(unrest.after(&ended, opened.elapsed())).await;
+            if matches!(ended, Ended::Relist) {
+                break;
             }
         }
     }
-}
-
-async fn rest(pause: &mut Duration) {
-    tokio::time::sleep(*pause).await;
-    *pause = (*pause * 2).min(BACKOFF.1);
 }
 
 /// Tells everything there is. Returns as of which version.
@@ -214,7 +242,7 @@ async fn watch(
         Err(error) => {
             let gone = matches!(&error, super::Error::Api { source: kube::Error::Api(s), .. } if s.code == 410);
             warn!(kind, error = error.server_message(), "watch failed");
-            return if gone { Ended::Relist } else { Ended::Failed };
+            return if gone { Ended::Relist } else { Ended::Failed(error.wait(Duration::ZERO)) };
         }
     };
     pulse.beat();
@@ -223,7 +251,7 @@ async fn watch(
             Ok(Some(Ok(event))) => event,
             Ok(Some(Err(error))) => {
                 debug!(kind, %error, "watch broke off");
-                return Ended::Failed;
+                return Ended::Failed(Duration::ZERO);
             }
             Ok(None) => return Ended::Resume,
             Err(_) => {
@@ -248,7 +276,7 @@ async fn watch(
             WatchEvent::Error(status) if status.code == 410 => return Ended::Relist,
             WatchEvent::Error(status) => {
                 warn!(kind, error = status.message, "watch failed");
-                return Ended::Failed;
+                return Ended::Failed(Duration::ZERO);
             }
         }
         pulse.beat();
@@ -264,6 +292,19 @@ fn take_version(version: &mut String, object: &DynamicObject) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_to_end_is_renewed_at_once_and_those_after_it_more_and_more_rarely() {
+        let (mut unrest, short) = (Unrest::default(), Duration::from_millis(1));
+        let mut rests = |ended: Ended, lasted| unrest.after(&ended, lasted).as_millis();
+        assert_eq!(rests(Ended::Resume, LASTING), 0);
+        let waits = [Ended::Resume, Ended::Relist, Ended::Relist].map(|ended| rests(ended, short));
+        assert_eq!(waits, [200, 400, 800]);
+        assert_eq!([(); 2].map(|()| rests(Ended::Failed(Duration::ZERO), short)), [200, 400], "counted apart");
+        assert_eq!([(); 3].map(|()| rests(Ended::Resume, short)), [1600, 3200, 5000]);
+        assert_eq!(rests(Ended::Failed(Duration::from_secs(30)), LASTING), 30_000, "as long as it is asked to");
+        assert_eq!(rests(Ended::Relist, LASTING), 0, "one that lasted begins anew");
+    }
 
     #[test]
     fn a_watch_that_never_spoke_is_not_fresh() {

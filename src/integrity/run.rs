@@ -203,7 +203,7 @@ impl Integrity {
                 }
                 failures = if written.is_ok() { 0 } else { failures + 1 };
                 if let Err(error) = written {
-                    let pause = backoff(BACKOFF, failures);
+                    let pause = error.wait(backoff(BACKOFF, failures));
                     warn!(%error, ?pause, "the Lease that tells of the gate was not written, trying again");
                     wait = sooner(wait, pause);
                 }
@@ -261,7 +261,7 @@ async fn served(client: &Client) -> BTreeSet<String> {
             Ok(list) => return list.resources.into_iter().map(|resource| resource.name).collect(),
             Err(error) => {
                 failures += 1;
-                let pause = backoff(BACKOFF, failures);
+                let pause = error.wait(backoff(BACKOFF, failures));
                 warn!(error = Error::server_message(&error), ?pause, "cannot see what holds the gate, trying again");
                 tokio::time::sleep(pause).await;
             }

@@ -216,7 +216,7 @@ impl Keeper {
                     }
                     Err(error) => {
                         failures += 1;
-                        wait = backoff(BACKOFF, failures);
+                        wait = error.wait(backoff(BACKOFF, failures));
                         self.failed(&error, wait);
                     }
                 },
@@ -350,8 +350,10 @@ impl Keeper {
                 self.serve(stored);
                 self.see(Some(written));
             }
+            // What is there now is gone on with after a moment.
             Err(error) if error.class() == Class::Conflict => {
                 self.see(call("read the certificate", self.secrets.get_opt(name)).await?);
+                return Err(error);
             }
             Err(error) => return Err(error),
         }

@@ -4,15 +4,16 @@
 use crate::controller::error::{Class, Error, call};
 use crate::controller::leader::Leadership;
 use crate::controller::leader::election::{Election, Move, Seen, Terms};
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use crate::controller::object;
+use crate::controller::watch::{Change, Pulse, Scope, follow};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Api, ObjectMeta, PostParams};
-use kube::{Client, ResourceExt, runtime::watcher};
+use kube::api::{Api, ApiResource, ObjectMeta, PostParams};
+use kube::core::DynamicObject;
+use kube::{Client, ResourceExt};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 /// Name of the Lease in the operator's namespace.
@@ -36,7 +37,9 @@ pub async fn stand(
     leadership: Leadership,
     resign: oneshot::Receiver<oneshot::Sender<()>>,
 ) {
-    let api: Api<Lease> = Api::namespaced(client, &candidate.namespace);
+    let api: Api<Lease> = Api::namespaced(client.clone(), &candidate.namespace);
+    let (tell, mut news) = mpsc::unbounded_channel();
+    let following = hear(client, candidate.namespace.clone(), tell);
     let mut booth = Booth {
         election: Election::new(&candidate.name, candidate.terms),
         api,
@@ -44,15 +47,39 @@ pub async fn stand(
         leadership,
         last: None,
         led: false,
+        conflicts: 0,
     };
     tokio::select! {
-        () = booth.work() => {}
+        () = following => {}
+        () = booth.work(&mut news) => {}
         done = resign => {
             booth.give_back().await;
             // Whoever told it to may not wait.
             let _ = done.map(|done| done.send(()));
         }
     }
+}
+
+/// Tells what becomes of the Lease, for ever.
+async fn hear(client: Client, namespace: String, tell: mpsc::UnboundedSender<Option<Lease>>) {
+    let api = object::api(&client, Some(&namespace), &ApiResource::erase::<Lease>(&()));
+    let one = format!("metadata.name={LEASE}");
+    let scope = Scope { fields: Some(&one), ..Scope::default() };
+    let told = |change| {
+        let lease = match change {
+            Change::All(objects, ..) => objects.into_iter().next().and_then(lease_of),
+            Change::Set(object) => lease_of(object),
+            Change::Gone(_) => None,
+            Change::Page(_) | Change::Nothing(_) => return,
+        };
+        // Whoever listened has ended, and this ends with it.
+        let _ = tell.send(lease);
+    };
+    follow(api, "Lease", scope, &Pulse::new(), told).await;
+}
+
+fn lease_of(object: DynamicObject) -> Option<Lease> {
+    serde_json::from_value(serde_json::to_value(object).ok()?).ok()
 }
 
 struct Booth {
@@ -64,11 +91,12 @@ struct Booth {
     last: Option<Lease>,
     /// What was said last of who leads.
     led: bool,
+    /// Writes in a row to which somebody else was said to have been first.
+    conflicts: u32,
 }
 
 impl Booth {
-    async fn work(&mut self) {
-        let mut news = self.watch();
+    async fn work(&mut self, news: &mut mpsc::UnboundedReceiver<Option<Lease>>) {
         loop {
             let now = self.leadership.now();
             match self.election.next(now) {
@@ -80,7 +108,7 @@ impl Booth {
                     let wake = ends.map_or(until, |ends| ends.min(until)).saturating_sub(now);
                     tokio::select! {
                         () = tokio::time::sleep(wake) => {}
-                        Some(lease) = news.next() => self.see(lease),
+                        Some(lease) = news.recv() => self.see(lease),
                     }
                 }
             }
@@ -96,26 +124,6 @@ impl Booth {
             (true, false) => warn!(name = self.candidate.name, "this operator does not lead any more"),
             _ => {}
         }
-    }
-
-    /// What becomes of the Lease, for ever. Trouble of the watch is no news: it begins anew by itself.
-    fn watch(&self) -> BoxStream<'static, Option<Lease>> {
-        let one = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
-        let pause = self.candidate.terms.renew;
-        let events = watcher(self.api.clone(), one).then(move |event| async move {
-            if event.is_err() {
-                tokio::time::sleep(pause).await;
-            }
-            event
-        });
-        let told = events.filter_map(|event| async {
-            match event {
-                Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease)) => Some(Some(lease)),
-                Ok(watcher::Event::Delete(_)) => Some(None),
-                Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => None,
-            }
-        });
-        told.boxed()
     }
 
     fn see(&mut self, lease: Option<Lease>) {
@@ -147,8 +155,16 @@ impl Booth {
             Ok(stored) => {
                 self.election.wrote(seen(&stored), begun);
                 self.last = Some(stored);
+                self.conflicts = 0;
             }
-            Err(error) if error.class() == Class::Conflict => self.election.lost_sight(),
+            Err(error) if error.class() == Class::Conflict => {
+                self.election.lost_sight();
+                self.conflicts = self.conflicts.saturating_add(1);
+                // Once is another candidate; what goes on is trouble.
+                if self.conflicts > 1 {
+                    self.trouble(&error);
+                }
+            }
             Err(error) => self.trouble(&error),
         }
     }

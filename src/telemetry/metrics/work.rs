@@ -27,7 +27,7 @@ impl WorkMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let failed = "Looks at an object that came to nothing and were repeated, by class of the error";
         let watches =
-            "How long ago a watch last spoke, by kind; at 150 seconds one counts as dead and nothing is released";
+            "How long ago a watch last spoke, by kind; at 90 seconds one counts as dead and nothing is released";
         let dropped = "Finished traces that were not sent, since the endpoint does not take them";
         let metrics = Self {
             admission: Family::new_with_constructor(|| Histogram::new(ANSWER)),

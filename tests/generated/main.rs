@@ -277,20 +277,40 @@ fn every_flag_and_exit_code_of_the_reviewers_commands_is_in_the_docs() -> Result
 
 #[test]
 fn every_test_that_a_document_names_is_there() -> Result<()> {
+    for (page, least) in [("docs/threats.md", 20), ("docs/faults.md", 40)] {
+        let named = tests_named_in(page)?;
+        ensure!(named.len() > least, "{page} names only {} tests", named.len());
+    }
+    Ok(())
+}
+
+/// The tests that a page names, each of which must be in the file that it names before.
+fn tests_named_in(page: &str) -> Result<BTreeSet<String>> {
     let is_name = |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    let mut seen = 0;
-    for line in read("docs/threats.md")?.lines() {
+    let mut named = BTreeSet::new();
+    for line in read(page)?.lines() {
         let mut file = String::new();
         for word in line.split('`').skip(1).step_by(2) {
             if word.ends_with(".rs") {
                 file = read(word)?;
             } else if is_name(&word) && !file.is_empty() {
-                ensure!(file.contains(&format!("fn {word}(")), "docs/threats.md: no test is called {word}");
-                seen += 1;
+                ensure!(file.contains(&format!("fn {word}(")), "{page}: no test is called {word}");
+                named.insert(word.to_string());
             }
         }
     }
-    ensure!(seen > 20, "only {seen} tests are named");
+    Ok(named)
+}
+
+#[test]
+fn every_scenario_of_a_fault_is_in_the_table() -> Result<()> {
+    let named = tests_named_in("docs/faults.md")?;
+    for path in files("tests/faults", "rs")? {
+        for scenario in fs::read_to_string(&path)?.split("#[tokio::test]\nasync fn ").skip(1) {
+            let name = scenario.split('(').next().context("a name")?;
+            ensure!(named.contains(name), "docs/faults.md does not name {name}, of {}", path.display());
+        }
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
+pub mod clock;
 mod gated;
 pub mod helm;
 pub mod many;

@@ -1,0 +1,128 @@
+//! What the operator hears of the cluster comes late, twice, not at all, or from a version that is forgotten.
+
+use crate::case::{Case, RUN};
+use crate::judge::End;
+use crate::support::{by_sre, merge, policy};
+use crate::*;
+use countersign_testbed::Effect;
+use serde_json::json;
+
+const EVERYTHING: &str = "/api";
+const POLICIES: &str = "/apis/countersign.dev/v1alpha1/approvalpolicies";
+const JOBS: &str = "/apis/batch/v1/jobs";
+/// Watches that an operator has open, at least and at most.
+const WATCHES: std::ops::Range<usize> = 15..40;
+/// Within that time after such a fault what is approved is released.
+const RESUMES: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_watch_that_is_cut_is_taken_up_where_it_ended() -> Result<()> {
+    let mut stand = alone_with_proxy().await?;
+    let case = Case::pending("faults-dropped").await?;
+    stand.proxy.take_asked();
+    let cut = stand.proxy.cut_watches(EVERYTHING);
+    ensure!(WATCHES.contains(&cut), "{cut} watches were open");
+    // What happens while none is open is heard of by the next.
+    case.approve().await?;
+    let took = case.released(RESUMES).await?;
+    eprintln!("{cut} watches cut, released after {took:?}");
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stand.proxy.cut_watches(EVERYTHING);
+    }
+    let lists: Vec<_> = stand.proxy.take_asked().into_iter().filter(|asked| asked.method == "GET").collect();
+    ensure!(lists.len() <= cut * 6, "{} requests for {cut} watches that were cut four times", lists.len());
+    stand.lives()?;
+    case.ends(End::Started).await
+}
+
+#[tokio::test]
+async fn events_that_come_twice_do_nothing_twice() -> Result<()> {
+    let stand = alone_with_proxy().await?;
+    stand.proxy.storm(Fault { method: "GET".into(), path: EVERYTHING.into(), effect: Effect::Twice });
+    let case = Case::pending("faults-twice").await?;
+    stand.proxy.take_asked();
+    case.approve().await?;
+    case.released(RESUMES).await?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let wrote =
+        stand.proxy.take_asked().into_iter().filter(|asked| asked.path.contains(&case.part())).collect::<Vec<_>>();
+    stand.proxy.calm("");
+    // The start, and the status; an Event about it is there besides.
+    let deeds = wrote.iter().filter(|asked| !asked.path.contains("/events")).count();
+    ensure!(deeds == 2, "{wrote:#?}");
+    case.ends(End::Started).await
+}
+
+/// The operator sees a Job as it was: the write that would start it names the version that was seen, and is refused.
+#[tokio::test]
+async fn a_job_that_changed_unseen_is_not_started_by_an_old_view() -> Result<()> {
+    let stand = alone_with_proxy().await?;
+    let case = Case::pending("faults-late-job").await?;
+    let late = Effect::Late(Duration::from_millis(1500));
+    stand.proxy.storm(Fault { method: "GET".into(), path: JOBS.into(), effect: late });
+    let change = json!({"spec": {"template": {"metadata": {"annotations": {"sidecar": "inject"}}}}});
+    merge(&case.space.api("jobs"), RUN, &change).await?;
+    stand.proxy.take_asked();
+    case.approve().await?;
+    let back = case.space.wait("approvalrequests", RUN, |r| r["status"]["revision"] == 2).await?;
+    let tried = stand.proxy.count(&case.path("jobs"));
+    stand.proxy.calm("");
+    ensure!(back["status"]["state"] == "Pending", "{back:#}");
+    ensure!((1..=8).contains(&tried), "{tried} attempts to start it");
+    case.ends(End::Held).await
+}
+
+/// A policy that was edited is in force once its status says so, however late the operator hears of it.
+#[tokio::test]
+async fn a_policy_holds_from_when_its_status_says_so() -> Result<()> {
+    let stand = alone_with_proxy().await?;
+    let name = "faults-late-policy";
+    let case = Case::pending(name).await?;
+    let late = Effect::Late(Duration::from_millis(1500));
+    stand.proxy.storm(Fault { method: "GET".into(), path: POLICIES.into(), effect: late });
+    let mut denying = by_sre();
+    denying[0]["decision"] = json!("Deny");
+    for field in ["approvals", "constraints"] {
+        denying[0].as_object_mut().context("a rule")?.remove(field);
+    }
+    let edited = policy(name, name, denying);
+    let policies = case.space.api("approvalpolicies");
+    merge(&policies, name, &json!({"spec": {"rules": edited["spec"]["rules"]}})).await?;
+    let began = Instant::now();
+    case.space
+        .wait("approvalpolicies", name, |p| {
+            p.pointer("/status/observedGeneration") == p.pointer("/metadata/generation")
+        })
+        .await?;
+    ensure!(began.elapsed() > Duration::from_secs(1), "it was not late");
+    stand.proxy.calm("");
+    let refused = case.try_to_approve().await;
+    ensure!(refused.is_err(), "an approval was stored though policy denies");
+    case.space.state(RUN, "Denied").await?;
+    case.ends(End::Held).await
+}
+
+/// Nothing comes any more though the connection stays, as behind a firewall that forgot it. What happens meanwhile is not seen;
+/// when the connection ends, or after 90 seconds, it is. `COUNTERSIGN_FAULTS_LONG=1` waits for that.
+#[tokio::test]
+async fn a_watch_that_falls_silent_hides_nothing_for_good() -> Result<()> {
+    let mut stand = alone_with_proxy().await?;
+    let case = Case::pending("faults-silent").await?;
+    let requests = "/apis/countersign.dev/v1alpha1/approvalrequests";
+    stand.proxy.storm(Fault { method: "GET".into(), path: requests.into(), effect: Effect::Silent });
+    // A review wakes the reading of the proxy, and is what gets lost.
+    case.approve().await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ensure!(case.stored().await?["status"]["state"] == "Pending", "it was not silent");
+    stand.proxy.calm("");
+    let silent = Instant::now();
+    let long = std::env::var_os("COUNTERSIGN_FAULTS_LONG").is_some();
+    if !long {
+        ensure!(stand.proxy.cut_watches(requests) == 1, "no watch was open");
+    }
+    case.released(if long { Duration::from_secs(95) } else { RESUMES }).await?;
+    eprintln!("a silent watch: released {:?} after", silent.elapsed());
+    stand.lives()?;
+    case.ends(End::Started).await
+}

@@ -46,7 +46,7 @@ struct Length {
 
 impl Length {
     fn read() -> Result<Self> {
-        let text = std::env::var("COUNTERSIGN_SOAK").unwrap_or_else(|_| "50s,250".into());
+        let text = std::env::var("COUNTERSIGN_SOAK").unwrap_or_else(|_| "30s,150".into());
         let (time, requests) =
             text.split_once(',').context("COUNTERSIGN_SOAK is a time and a number, such as 20m,10000")?;
         let (number, unit) = time.split_at(time.len().saturating_sub(1));

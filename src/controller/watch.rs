@@ -79,7 +79,8 @@ pub(crate) struct Scope<'a> {
     pub fields: Option<&'a str>,
     /// Whether only metadata is asked for.
     pub metadata_only: bool,
-    /// Whether a list is told page by page, so that it never stands in memory as a whole.
+    /// Whether the first list is told page by page, so that it never stands in memory as a whole: nothing is decided before it
+    /// ends. A later one is told at once, since a view that is new in part looks newer than it is.
     pub by_page: bool,
 }
 
@@ -126,7 +127,7 @@ impl Unrest {
 pub(crate) async fn follow(
     api: Api<Stored>,
     kind: &'static str,
-    scope: Scope<'_>,
+    mut scope: Scope<'_>,
     pulse: &Pulse,
     mut sink: impl FnMut(Change),
 ) {
@@ -135,6 +136,7 @@ pub(crate) async fn follow(
         let mut version = match list(&api, scope, &mut sink).await {
             Ok(version) => {
                 pulse.beat();
+                scope.by_page = false;
                 version
             }
             Err(error) => {
@@ -292,6 +294,54 @@ fn take_version(version: &mut String, object: &DynamicObject) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kube::client::Body;
+    use kube::core::ApiResource;
+    use serde_json::json;
+    use std::convert::Infallible;
+
+    /// Lists two pages of one object each, and has forgotten every version that a watch asks for.
+    fn forgetful() -> Api<Stored> {
+        let answer = |request: axum::http::Request<Body>| async move {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let page = |name: &str, more: &str| {
+                json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "7", "continue": more},
+                    "items": [{"metadata": {"name": name, "namespace": "a"}}]})
+            };
+            let (code, body) = match () {
+                () if query.contains("watch=true") => {
+                    (410, json!({"status": "Failure", "reason": "Expired", "code": 410}))
+                }
+                () if query.contains("continue=") => (200, page("second", "")),
+                () => (200, page("first", "more")),
+            };
+            let answer = axum::http::Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
+            Ok::<_, Infallible>(answer.unwrap())
+        };
+        let client = kube::Client::new(tower::service_fn(answer), "default");
+        let pods = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
+        crate::controller::object::api(&client, None, &pods)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_list_is_told_by_pages_and_a_later_one_at_once() {
+        let told = std::cell::RefCell::new(vec![]);
+        let names = |objects: Vec<DynamicObject>| objects.iter().map(|object| name_of(object).1).collect::<Vec<_>>();
+        let sink = |change| {
+            told.borrow_mut().push(match change {
+                Change::Page(objects) => ("page", names(objects), 0),
+                Change::All(objects, earlier, _) => ("all", names(objects), earlier.len()),
+                _ => unreachable!("the watch tells nothing"),
+            });
+        };
+        let (scope, pulse) = (Scope { by_page: true, ..Scope::default() }, Pulse::new());
+        let following = follow(forgetful(), "Pod", scope, &pulse, sink);
+        assert!(tokio::time::timeout(Duration::from_secs(1), following).await.is_err(), "it goes on for ever");
+        let told = told.into_inner();
+        let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (first, second) = (named(&["first"]), named(&["second"]));
+        assert_eq!(told[..2], [("page", first, 0), ("all", second, 1)]);
+        assert_eq!(told[2], ("all", named(&["first", "second"]), 0));
+    }
 
     #[test]
     fn the_first_to_end_is_renewed_at_once_and_those_after_it_more_and_more_rarely() {

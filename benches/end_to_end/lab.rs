@@ -2,17 +2,17 @@
 
 use crate::arrivals::Load;
 use crate::null_writer::{NullWriter, Template};
-use crate::process::Process;
-use crate::support::many::{approval, list};
-use crate::support::{Space, by_sre, client, conditions, countersign, merge, requests, shared_roles};
+use crate::support::many::approval;
+use crate::support::process::Process;
+use crate::support::{Space, bare, by_sre, client, countersign, merge, requests};
 use crate::webhook::NoOp;
 use crate::{arrivals, audit};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use countersign_testbed::{ControlPlane, Operator, Options};
 use kube::api::{Api, DynamicObject};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Who the operator is to the API server.
 pub const OPERATOR: &str = "system:serviceaccount:countersign-system:countersign";
@@ -58,12 +58,7 @@ pub struct Waiting {
 
 /// A control plane that stores as one does in earnest, with Countersign's manifests.
 pub async fn control_plane() -> Result<ControlPlane> {
-    let cluster =
-        ControlPlane::start(Options { fsync: true, audit_bodies: false, kube_api_qps: FAST, ..Options::default() })
-            .await?;
-    countersign().install(&cluster).await?;
-    shared_roles(&cluster).await?;
-    Ok(cluster)
+    bare(Options { fsync: true, audit_bodies: false, kube_api_qps: FAST, ..Options::default() }).await
 }
 
 impl Lab {
@@ -81,7 +76,7 @@ impl Lab {
         let space = Space::given(&self.cluster.admin(), None, namespace).await?;
         space.policy(by_sre()).await?;
         let digests = space.bound_many(count).await?;
-        settled(&space).await?;
+        space.settled().await?;
         Ok(Waiting { space, digests })
     }
 
@@ -141,18 +136,5 @@ impl Lab {
             self.null.approve(&alice, waiting, load).await?;
         }
         audit::wait_for(&log, from, &waiting.space.namespace, waiting.digests.len()).await
-    }
-}
-
-/// Waits until the Job controller has noted on every Job that it is suspended: from then on it leaves them alone.
-pub async fn settled(space: &Space) -> Result<()> {
-    let began = Instant::now();
-    loop {
-        let jobs = list(&space.api("jobs")).await?;
-        if jobs.iter().all(|job| conditions(job).any(|c| c["type"] == "Suspended")) {
-            return Ok(());
-        }
-        ensure!(began.elapsed().as_secs() < 300, "the Job controller is still busy");
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -8,7 +8,6 @@ mod audit;
 mod growth;
 mod lab;
 mod null_writer;
-mod process;
 mod report;
 mod round;
 mod size;

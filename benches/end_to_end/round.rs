@@ -47,9 +47,9 @@ async fn measure(lab: &Lab, subject: Subject, load: Load, waiting: &Waiting, rep
     tokio::time::sleep(REST).await;
     let mark = lab.cluster.audit_log().settle().await?;
     let process = lab.process()?;
-    let before = process.as_ref().map(|process| process.cpu_ms()).transpose()?;
+    let before = process.as_ref().map(|process| process.ran()).transpose()?;
     lab.approve(waiting, load).await?;
-    let after = process.as_ref().map(|process| process.cpu_ms()).transpose()?;
+    let after = process.as_ref().map(|process| process.ran()).transpose()?;
     // The last checkpoint of the audit trail and the last Events.
     tokio::time::sleep(REST).await;
     let mut outcome = audit::read(&lab.cluster, mark, &waiting.space.namespace).await?;
@@ -59,7 +59,7 @@ async fn measure(lab: &Lab, subject: Subject, load: Load, waiting: &Waiting, rep
     report.add_times(&part, "reviewed to released", &mut outcome.released_ms);
     report.add_times(&part, "review asked to answered", &mut outcome.answered_ms);
     if let Some((before, after)) = before.zip(after) {
-        report.add(&part, "CPU ms per approval", (after - before) / count);
+        report.add(&part, "CPU ms per approval", (after - before).as_secs_f64() * 1000.0 / count);
         for (figure, number) in [
             ("writes per approval", outcome.writes),
             ("failed writes per approval", outcome.failed),

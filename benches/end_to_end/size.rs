@@ -1,8 +1,8 @@
 //! Memory and the time to start, with many requests.
 
 use crate::lab::control_plane;
-use crate::process::Process;
 use crate::report::Report;
+use crate::support::process::Process;
 use crate::support::{Space, by_sre, countersign, create, policy, request};
 use anyhow::{Result, ensure};
 use countersign_testbed::{ControlPlane, Operator};
@@ -51,8 +51,9 @@ pub async fn measure(pending: usize, finished: usize, report: &mut Report) -> Re
 
 fn look(operator: &Operator, with: &str, report: &mut Report) -> Result<()> {
     let process = Process::new(operator.id()?);
-    report.add(&format!("size, {with}"), "resident MB", process.resident_mb()?);
-    report.add(&format!("size, {with}"), "resident MB at most", process.most_mb()?);
+    for (figure, field) in [("resident MB", "VmRSS:"), ("resident MB at most", "VmHWM:")] {
+        report.add(&format!("size, {with}"), figure, process.memory("status", field)? as f64 / 1e6);
+    }
     Ok(())
 }
 

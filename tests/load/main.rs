@@ -37,19 +37,11 @@ const LIMIT: u32 = 20;
 /// As good as none, for what is not measured.
 const NO_LIMIT: u32 = 1000;
 
-/// Waits until the Job controller has noted on every Job that it is suspended: from then on it leaves them alone. What it still
-/// had to do about an earlier test is done by then as well.
+/// Waits until the Job controller is done with all of these, and with what it still had to do about an earlier test.
 async fn settled(cluster: &ControlPlane, space: &Space) -> Result<()> {
     cluster.restart_controller_manager(NO_LIMIT)?;
-    let began = Instant::now();
-    loop {
-        let jobs = list(&space.api("jobs")).await?;
-        if jobs.iter().all(|job| support::conditions(job).any(|c| c["type"] == "Suspended")) {
-            return cluster.restart_controller_manager(LIMIT);
-        }
-        ensure!(began.elapsed().as_secs() < 120, "the Job controller is still busy");
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    space.settled().await?;
+    cluster.restart_controller_manager(LIMIT)
 }
 
 async fn all_released(space: &Space, count: usize) -> Result<()> {

@@ -3,6 +3,7 @@
 use crate::balancer::{Backend, Balancer};
 use crate::known::Known;
 use crate::story::Story;
+use crate::support::process::Process;
 use crate::support::{self, Space, bare, client, countersign, requests};
 use crate::tally::{self, Sample, Tally};
 use anyhow::{Context, Result, ensure};
@@ -111,9 +112,9 @@ impl Stage {
 
     /// What the operator takes that nobody kills.
     pub async fn sample(&self, tally: &Tally) -> Result<Sample> {
-        let [memory, files] = self.replicas[1].takes()?;
+        let (memory, files) = self.replicas[1].takes().await?;
         let made = tally.made.load(Ordering::Relaxed);
-        Ok(Sample { memory, files: files as usize, kept: self.requests.count(), made })
+        Ok(Sample { memory, files, kept: self.requests.count(), made })
     }
 
     /// Whether everything is as its story says, nobody started what they may not, and the trail is whole.
@@ -255,24 +256,10 @@ impl Replica {
     }
 
     /// Bytes of memory, and open files.
-    fn takes(&self) -> Result<[u64; 2]> {
-        let process = self.process()?;
-        let status = std::fs::read_to_string(process.join("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok([kilobytes << 10, std::fs::read_dir(process.join("fd"))?.count() as u64])
-    }
-
-    /// Its directory under `/proc`: the process that serves at its address, and is not the shell which started it.
-    fn process(&self) -> Result<std::path::PathBuf> {
-        let ours = format!("--metrics-bind={}", self.backend.readiness);
-        let program = std::path::Path::new(env!("CARGO_BIN_EXE_countersign")).canonicalize()?;
-        let found = std::fs::read_dir("/proc")?.flatten().map(|entry| entry.path()).find(|path| {
-            let is_ours =
-                std::fs::read_to_string(path.join("cmdline")).is_ok_and(|line| line.split('\0').any(|arg| arg == ours));
-            is_ours && std::fs::read_link(path.join("exe")).is_ok_and(|exe| exe == program)
-        });
-        found.context("the operator does not run")
+    async fn takes(&self) -> Result<(u64, usize)> {
+        let operator = self.operator.lock().await;
+        let process = Process::new(operator.as_ref().context("it runs")?.id()?);
+        Ok((process.memory("status", "VmRSS:")?, process.files()?))
     }
 }
 

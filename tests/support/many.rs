@@ -1,6 +1,6 @@
 //! Many requests at once.
 
-use crate::support::{Space, create, job, request};
+use crate::support::{Space, conditions, create, job, request};
 use anyhow::{Result, ensure};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::api::{Api, DynamicObject, ListParams};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long the control plane has to bind all of them.
+/// How long the control plane has to bind all of them, or to come to rest.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 impl Space {
@@ -37,6 +37,21 @@ impl Space {
             }
             ensure!(began.elapsed() < PATIENCE, "{} of {count} requests are bound", digests.len());
             tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+impl Space {
+    /// Waits until the Job controller has noted on every Job that it is suspended: from then on it leaves them alone.
+    pub async fn settled(&self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let jobs = list(&self.api("jobs")).await?;
+            if jobs.iter().all(|job| conditions(job).any(|c| c["type"] == "Suspended")) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < PATIENCE, "the Job controller is still busy");
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }

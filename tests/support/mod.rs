@@ -16,6 +16,7 @@ pub mod clock;
 mod gated;
 pub mod helm;
 pub mod many;
+pub mod process;
 pub mod python;
 pub mod shell;
 

@@ -87,11 +87,11 @@ async fn stamp(State(server): State<Server>, body: Bytes) -> Response {
 }
 
 impl Server {
-    /// What the API server shows of such an answer is its text.
+    /// The API server shows whoever asked the text of an answer from 500 on, and of those below no more than the number.
     fn not_a_review(&self, asked: Asked, began: Instant, why: &NotAReview) -> Response {
         self.metrics.answered(asked, Answered::Malformed, began.elapsed());
         match why {
-            NotAReview::TooHeavy(why) => (StatusCode::PAYLOAD_TOO_LARGE, why.to_string()).into_response(),
+            NotAReview::TooHeavy(why) => (StatusCode::INSUFFICIENT_STORAGE, why.to_string()).into_response(),
             NotAReview::Unreadable(_) => (StatusCode::BAD_REQUEST, "not an AdmissionReview").into_response(),
         }
     }

@@ -116,6 +116,20 @@ async fn the_api_server_refuses_what_the_schema_excludes() -> Result<()> {
     Ok(())
 }
 
+/// Few bytes that take much memory to read: what admission will not, is not stored, and the next one is served.
+#[tokio::test]
+async fn what_would_take_too_much_memory_is_refused_and_says_so() -> Result<()> {
+    let cluster = cluster().await?;
+    let space = Space::new(cluster, "bad-weight").await?;
+    let mut body = request("heavy", None);
+    body["spec"]["evidence"] = vec![json!({}); 80_000].into();
+    let create = ["create", "--namespace", "bad-weight", "--filename", "-"];
+    let message = space.triage.kubectl(create).stdin(body.to_string()).refused().await?;
+    assert!(message.contains("holds more lists, fields and values than admission reads"), "{message:.2000}");
+    assert!(space.api("approvalrequests").get_opt("heavy").await?.is_none());
+    space.request("light", None).await
+}
+
 #[tokio::test]
 async fn a_target_that_cannot_be_started_is_named_and_never_approved() -> Result<()> {
     let cluster = cluster().await?;

@@ -46,6 +46,7 @@ async fn a_job_that_is_started_through_a_hole_is_told_everywhere() -> Result<()>
     // It is told, not stopped: whoever can open the gate can open it again.
     let job = admin.kubectl(["get", "job", "work", "-n", "hole"]).json().await?;
     ensure!(job["spec"]["suspend"] == false);
-    admin.kubectl(["delete", "namespace", "hole", "--wait=false"]).ok().await?;
+    // An operator of the next test would find the Job, and tell of it, for as long as it is there.
+    admin.kubectl(["delete", "namespace", "hole", "--timeout=120s"]).ok().await?;
     Ok(())
 }

@@ -76,11 +76,10 @@ impl Stage {
         })
         .await?;
         for kind in &SPACES {
-            let space = if kind.gated {
-                Space::gated(&cluster, kind.name).await?
-            } else {
-                Space::new(&cluster, kind.name).await?
-            };
+            let mut space = Space::unobserved(&cluster, kind.name).await?;
+            if kind.gated {
+                space = space.gate().await?;
+            }
             space.policy(rules(900)).await?;
             workflows.push(client(&space.triage).await?);
             spaces.push(space);

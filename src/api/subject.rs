@@ -62,7 +62,7 @@ impl Subject {
 }
 
 /// Who created the request, stamped at admission from the authenticated caller.
-#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, Hash, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Requester {
     /// The authenticated username.

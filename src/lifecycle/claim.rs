@@ -3,6 +3,7 @@
 use crate::api::{Requester, State, TargetKind};
 use crate::lifecycle::{Gate, Marks, RequestFacts, TargetFacts};
 use jiff::Timestamp;
+use std::sync::Arc;
 
 /// Whose a Job is, as seen by one request.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,7 +36,7 @@ pub struct Contender {
     /// The target's uid it is bound to, if it is.
     pub bound_uid: Option<String>,
     /// Who created it; forgotten of finished ones.
-    pub requester: Option<Requester>,
+    pub requester: Option<Arc<Requester>>,
 }
 
 impl Contender {
@@ -49,14 +50,14 @@ impl Contender {
             kind: request.spec.target.as_ref().map(|t| t.kind),
             asked_uid: request.spec.target.as_ref().and_then(|t| t.uid.clone()),
             bound_uid: request.status.target.as_ref().map(|t| t.uid.clone()),
-            requester: request.spec.requester.clone(),
+            requester: request.spec.requester.clone().map(Arc::new),
         }
     }
 
     /// Whether it may speak for the target at all. In a gated namespace the creator of the target decides who does: by
     /// being the one who asks, and by naming the request where it names one. A name alone proves nothing.
     pub fn may_speak_for(&self, target: &TargetFacts, gate: Gate) -> bool {
-        gate != Gate::Enforce || foreign(&target.marks, Some(&self.name), self.requester.as_ref()).is_none()
+        gate != Gate::Enforce || foreign(&target.marks, Some(&self.name), self.requester.as_deref()).is_none()
     }
 
     /// Whether it is bound to this very target.

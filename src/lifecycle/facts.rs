@@ -2,7 +2,6 @@
 
 use crate::api::{ApprovalRequestSpec, ApprovalRequestStatus, Requester, names};
 use crate::binding::{Keyring, ask, verify_seal};
-use crate::lifecycle::Packed;
 use crate::review::CountedReview;
 use crate::risk::Rights;
 use jiff::Timestamp;
@@ -54,8 +53,6 @@ pub struct RequestFacts {
     pub spec: ApprovalRequestSpec,
     /// What is asked, as stored.
     pub ask: Value,
-    /// The same, at rest.
-    pub packed_ask: Packed,
     /// The reviews, each with whether its seal holds.
     pub reviews: Vec<CountedReview>,
     /// The status as stored.
@@ -98,7 +95,6 @@ impl RequestFacts {
             deleting: metadata.deletion_timestamp.is_some(),
             finalizer,
             ask: ask(stored),
-            packed_ask: Packed::default(),
             spec,
             reviews,
             status,
@@ -109,23 +105,30 @@ impl RequestFacts {
     pub fn requester(&self) -> Requester {
         self.spec.requester.clone().unwrap_or_default()
     }
+}
 
-    /// Forgets what a finished request no longer needs, so that memory stays flat in finished requests.
-    pub fn forget_details(&mut self) {
-        self.ask = Value::Null;
-        self.packed_ask = Packed::default();
-        self.reviews = vec![];
-        self.spec.evidence = vec![];
-        self.spec.requester = None;
-        self.spec.reason = String::new();
-        let kept = ApprovalRequestStatus {
-            state: self.status.state,
-            target: self.status.target.take(),
-            digest: self.status.digest.take(),
-            observed_generation: self.status.observed_generation,
-            ..ApprovalRequestStatus::default()
-        };
-        self.status = kept;
+/// Forgets what a finished request no longer needs, so that memory stays flat in finished requests: what is left tells which one
+/// it was, what it asked for, and how it ended.
+pub fn forget_details(request: &mut DynamicObject) {
+    let metadata = std::mem::take(&mut request.metadata);
+    request.metadata = ObjectMeta {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        resource_version: metadata.resource_version,
+        creation_timestamp: metadata.creation_timestamp,
+        ..ObjectMeta::default()
+    };
+    let keep = |part: Option<&mut Value>, fields: &[&str]| {
+        if let Some(part) = part.and_then(Value::as_object_mut) {
+            part.retain(|field, _| fields.contains(&field.as_str()));
+        }
+    };
+    keep(Some(&mut request.data), &["spec", "status"]);
+    keep(request.data.get_mut("spec"), &["runID", "stepID", "requestedBy", "target"]);
+    keep(request.data.get_mut("status"), &["state", "target", "digest", "observedGeneration"]);
+    if let Some(spec) = request.data.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.insert("reason".into(), "".into());
     }
 }
 

@@ -26,7 +26,7 @@ mod target_patch;
 
 pub use claim::{Claim, Contender, claim, foreign, tells_of_override};
 pub use evaluate::{barred, creator_unknown, excluded};
-pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surroundings, version};
+pub use facts::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, Surroundings, forget_details, version};
 pub use gate::{Foreseen, Held, MOST_WAITING, plan_gate};
 pub use inputs::obstacles;
 pub use marks::{Marks, Override, Reads, made_by_cron_job};

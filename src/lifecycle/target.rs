@@ -3,7 +3,7 @@
 use crate::api::status::JobBounds;
 use crate::api::{TargetKind, names};
 use crate::binding::{Keyring, Receipt, pod_work_hash, work_hash};
-use crate::lifecycle::{Marks, Packed, Reads, version};
+use crate::lifecycle::{Marks, Reads, version};
 use crate::risk::Traits;
 use jiff::Timestamp;
 use kube::core::DynamicObject;
@@ -73,8 +73,6 @@ pub struct HeldWork {
     pub pod_labels: BTreeMap<String, String>,
     /// Itself, as expressions see it: `apiVersion`, `kind`, `metadata` (name, namespace, labels, annotations) and `spec`.
     pub object: Value,
-    /// The same, at rest.
-    pub packed: Packed,
 }
 
 impl HeldWork {
@@ -95,7 +93,6 @@ impl HeldWork {
                 },
                 "spec": spec,
             }),
-            packed: Packed::default(),
         }
     }
 
@@ -245,9 +242,7 @@ pub fn traits(kind: TargetKind, metadata: &Value, spec: &Value) -> (Traits, BTre
 
 /// Whether labels and annotations are what they were: an expression may look at them.
 fn same_metadata(before: &TargetFacts, object: &DynamicObject) -> bool {
-    let packed = before.work.packed.value();
-    let before = if packed.is_null() { &before.work.object } else { &packed };
-    let metadata = &before["metadata"];
+    let metadata = &before.work.object["metadata"];
     json!(object.metadata.labels) == metadata["labels"] && json!(object.metadata.annotations) == metadata["annotations"]
 }
 

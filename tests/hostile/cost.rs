@@ -59,6 +59,11 @@ fn ran() -> Duration {
     Duration::from_nanos(nanoseconds.expect("its first number is that"))
 }
 
+/// Bytes that this thread took so far and did not give back.
+pub fn held() -> isize {
+    HELD.get()
+}
+
 /// Does something with an input of so many bytes, which must stay within the limit.
 pub fn within<T>(limit: &Limit, bytes: usize, work: impl FnOnce() -> T) -> T {
     let before = ran();

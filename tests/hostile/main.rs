@@ -6,6 +6,7 @@
 mod certificates;
 mod cost;
 mod expressions;
+mod kept;
 mod limits;
 mod policies;
 mod programs;

@@ -2,8 +2,10 @@
 //!
 //! Facts are taken from an object once, when it arrives; a decision only borrows them. No I/O: tests drive it directly.
 
+mod kept;
 mod kind;
 mod observe;
+mod outline;
 mod state;
 mod summary;
 mod surroundings;
@@ -11,14 +13,14 @@ mod trail;
 
 use crate::api::{InputKind, TargetKind, names};
 use crate::binding::{InputFacts, Keyring, sha256};
-use crate::lifecycle::{Cluster, Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts, version};
+use crate::lifecycle::{BrokenRequest, Cluster, Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts, version};
 use crate::policy::compile;
 pub use kind::Key;
 pub(super) use kind::Kind;
 use kube::core::DynamicObject;
 pub use observe::{HeldObservation, Observation};
 use serde_json::Value;
-use state::{At, Request, State, target_of};
+use state::{At, Request, State};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -82,50 +84,45 @@ impl Index {
 
     /// A request arrived. Returns what to look at.
     pub fn set_request(&self, object: &DynamicObject) -> Vec<Key> {
-        let name = name_of(object);
+        let name = Arc::new(name_of(object));
+        let known = |state: &State| state.request_version(&name) >= Some(version(&object.metadata));
+        // Most of what a watch tells of requests is what we wrote ourselves: that costs nothing.
+        if known(&self.read()) {
+            return vec![];
+        }
         let facts = RequestFacts::read(object, &self.key);
         let mut state = self.write();
-        if state.request_version(&name) >= Some(version(&object.metadata)) {
+        if known(&state) {
             return vec![];
         }
         // A list may bring another request of that name where the deletion in between went unseen.
         state.forget_target(&name);
         state.remove_other(&name, object.metadata.uid.as_deref().unwrap_or_default());
-        let mut keys = BTreeSet::new();
         match facts {
-            Ok(mut facts) => {
-                if state.record(&facts, object) {
-                    self.to_record.notify_one();
-                }
-                let finished = facts.status.state.is_final() && !facts.deleting;
-                if finished && state.is_recorded(&facts) {
-                    facts.forget_details();
-                }
-                let at = target_of(&facts);
-                state.by_uid.insert(facts.uid.clone(), name.clone());
-                state.requests.insert(name.clone(), Request::Read(Arc::new(facts.packed())));
-                if let Some(at) = at {
-                    state.by_target.entry(at.clone()).or_default().insert(name.1.clone());
-                    keys.extend(state.waiting_for(&at));
-                    state.look_for_override(&at);
-                }
-                if !finished {
-                    keys.insert(Key::Request(name.0, name.1));
-                }
-            }
-            Err(broken) => {
-                tracing::warn!(
-                    namespace = name.0,
-                    name = name.1,
-                    uid = object.metadata.uid.as_deref(),
-                    error = broken.error,
-                    "a stored request cannot be read; it is not approved"
-                );
-                if broken.letting_go.is_some() {
-                    keys.insert(Key::Request(name.0.clone(), name.1.clone()));
-                }
-                state.requests.insert(name, Request::Broken(broken));
-            }
+            Ok(facts) => self.take_in_request(&mut state, &name, facts, object),
+            Err(broken) => take_in_broken(&mut state, name, broken, object),
+        }
+    }
+
+    fn take_in_request(
+        &self,
+        state: &mut State,
+        name: &Arc<Name>,
+        facts: RequestFacts,
+        object: &DynamicObject,
+    ) -> Vec<Key> {
+        if state.record(&facts, object) {
+            self.to_record.notify_one();
+        }
+        let finished = facts.status.state.is_final() && !facts.deleting;
+        state.insert_request(name, Arc::new(facts), object);
+        let mut keys = BTreeSet::new();
+        if let Some(at) = state.request(name).and_then(|kept| kept.outline.at.clone()) {
+            keys.extend(state.waiting_for(&at));
+            state.look_for_override(&at);
+        }
+        if !finished {
+            keys.insert(Key::Request(name.0.clone(), name.1.clone()));
         }
         keys.into_iter().collect()
     }
@@ -148,24 +145,29 @@ impl Index {
     /// A Job or held Pod arrived. Returns what to look at.
     pub fn set_target(&self, kind: TargetKind, object: &DynamicObject) -> Vec<Key> {
         let at = at_of(kind, object);
-        let before = self.read().targets.get(&at).cloned();
-        if before.as_ref().is_some_and(|b| b.version >= version(&object.metadata)) {
-            return vec![];
-        }
-        let facts = Arc::new(TargetFacts::read(kind, object, &self.key, before.as_deref()).packed());
+        let (before, was_past) = {
+            let state = self.read();
+            let known = state.targets.get(&at);
+            if known.is_some_and(|known| known.outline.version >= version(&object.metadata)) {
+                return vec![];
+            }
+            // What rests saves no work: it would have to be read first.
+            (known.and_then(|known| known.awake().cloned()), known.map(|known| known.outline.is_past_the_gate()))
+        };
+        let facts = Arc::new(TargetFacts::read(kind, object, &self.key, before.as_deref()));
         let mut state = self.write();
         state.targets_at(kind, facts.version);
         if state.record_target(kind, &facts) {
             self.to_record.notify_one();
         }
         let gate = state.gate(&at.0);
-        if gate == Gate::Enforce && started_by_others(before.as_deref(), &facts) {
+        if gate == Gate::Enforce && started_by_others(was_past == Some(true), &facts) {
             state.foreign_starts.push(facts.clone());
         }
-        state.insert_target(at.clone(), facts);
+        state.insert_target(at.clone(), facts, object);
         state.look_for_override(&at);
         let mut keys = state.waiting_for(&at);
-        if gate == Gate::Warn && before.is_none() {
+        if gate == Gate::Warn && was_past.is_none() {
             keys.push(Key::Target(at.0, at.1, at.2));
         }
         keys
@@ -243,7 +245,7 @@ impl Index {
         if same {
             return vec![];
         }
-        let there: Vec<At> = state.targets.keys().filter(|at| at.0 == name).cloned().collect();
+        let there: Vec<Arc<At>> = state.targets.keys().filter(|at| at.0 == name).cloned().collect();
         there.iter().for_each(|at| state.look_for_override(at));
         let mut keys = state.unfinished(|at| at.0 == name);
         keys.extend(state.gated(|namespace| namespace == name));
@@ -322,7 +324,7 @@ impl Index {
         let cluster = |name: &String| (String::new(), name.clone());
         let owned = |(namespace, name): (&str, &str)| (namespace.to_string(), name.to_string());
         match kind {
-            Kind::Request => state.requests.keys().cloned().collect(),
+            Kind::Request => state.requests.keys().map(|name| Name::clone(name)).collect(),
             Kind::Namespace => state.namespaces.keys().map(cluster).collect(),
             Kind::Policy => state.policies.keys().map(cluster).collect(),
             Kind::Target(kind) => {
@@ -349,10 +351,24 @@ impl Index {
 
 /// Whether somebody other than us started it, with the reason of an override or without: it carries our stamp, so it was
 /// held, and not our receipt. Told once, when it is first seen so.
-fn started_by_others(before: Option<&TargetFacts>, now: &TargetFacts) -> bool {
-    let past = |t: &TargetFacts| !t.held && t.receipt.is_none() && !t.finished;
+fn started_by_others(was_past_the_gate: bool, now: &TargetFacts) -> bool {
     let stamped = now.marks.creator.is_some();
-    stamped && past(now) && !before.is_some_and(past)
+    let past = !now.held && now.receipt.is_none() && !now.finished;
+    stamped && past && !was_past_the_gate
+}
+
+/// A request arrived that this version cannot read.
+fn take_in_broken(state: &mut State, name: Arc<Name>, broken: BrokenRequest, object: &DynamicObject) -> Vec<Key> {
+    tracing::warn!(
+        namespace = name.0,
+        name = name.1,
+        uid = object.metadata.uid.as_deref(),
+        error = broken.error,
+        "a stored request cannot be read; it is not approved"
+    );
+    let letting_go = broken.letting_go.map(|_| Key::Request(name.0.clone(), name.1.clone()));
+    state.requests.insert(name, Request::Broken(broken));
+    letting_go.into_iter().collect()
 }
 
 pub(super) fn name_of(object: &DynamicObject) -> Name {

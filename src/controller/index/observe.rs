@@ -3,14 +3,15 @@
 use crate::admission::GateView;
 use crate::api::{State as RequestState, TargetKind};
 use crate::binding::{InputRef, InputState, Keyring};
-use crate::controller::index::state::{At, Request};
-use crate::controller::index::{Index, Key};
+use crate::controller::index::state::{At, Request, State};
+use crate::controller::index::{Index, Key, Name};
 use crate::lifecycle::{
     BrokenRequest, Claim, Cluster, Contender, Gate, Held, NamespaceFacts, Observed, RequestFacts, Surroundings, Target,
     TargetFacts, claim,
 };
 use crate::policy::PolicySet;
 use jiff::Timestamp;
+use kube::core::DynamicObject;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -119,18 +120,19 @@ impl Index {
     pub fn observe(&self, namespace: &str, name: &str) -> Option<Observation> {
         let known = |kind| self.reads(kind);
         let state = self.read();
-        let Request::Read(request) = state.requests.get(&(namespace.into(), name.into()))? else { return None };
+        let name = (namespace.to_string(), name.to_string());
+        let kept = state.request(&name)?;
+        let request = kept.facts(|object| self.read_again(RequestFacts::read(object, &self.key).ok(), &name))?;
         let facts = state.namespaces.get(namespace).cloned();
         let gate = facts.as_ref().map_or(Gate::Off, |n| n.gate);
-        let kind = request.spec.target.as_ref().map_or(TargetKind::Job, |t| t.kind);
-        let target = request.spec.target.as_ref().and_then(|target| {
-            let at: At = (namespace.to_string(), target.kind, target.name.clone());
-            let found = state.targets.get(&at)?.clone();
-            let whose = claim(&Contender::of(request), &found, &state.contenders(&at), gate);
-            Some((found.unpacked(), whose))
+        let at = kept.outline.at.clone();
+        let kind = at.as_ref().map_or(TargetKind::Job, |at| at.1);
+        let target = at.as_deref().and_then(|at| {
+            let found = self.target_at(&state, at)?;
+            let whose = claim(&Contender::of(&request), &found, &state.contenders(at), gate);
+            Some((found, whose))
         });
-        Some(Observation {
-            request: Arc::new(request.unpacked()),
+        let observation = Observation {
             policies: state.policy_set.clone(),
             policies_version: state.policies_version,
             targets_version: state.targets_version(kind),
@@ -140,17 +142,21 @@ impl Index {
             cluster: self.cluster,
             target,
             namespace: facts,
-            recorded: state.is_recorded(request),
+            recorded: state.is_recorded(&request),
             unrecorded: state.unrecorded(),
-        })
+            request,
+        };
+        drop(state);
+        self.wake(Some((&name, &observation.request)), at.as_deref().zip(observation.target.as_ref().map(|(t, _)| t)));
+        Some(observation)
     }
 
     /// What is known for one Job or Pod; none where it, or its namespace, is not known.
     pub fn observe_held(&self, namespace: &str, kind: TargetKind, name: &str) -> Option<HeldObservation> {
         let state = self.read();
         let at: At = (namespace.to_string(), kind, name.to_string());
-        let target = state.targets.get(&at)?.clone();
-        Some(HeldObservation {
+        let target = self.target_at(&state, &at)?;
+        let observation = HeldObservation {
             requests: state.contenders(&at),
             inputs: state.inputs_of(&target, |kind| self.reads(kind)),
             surroundings: state.surroundings_of(&target),
@@ -159,8 +165,45 @@ impl Index {
             namespace: state.namespaces.get(namespace)?.clone(),
             policies: state.policy_set.clone(),
             unrecorded: state.unrecorded(),
-            target: target.unpacked(),
-        })
+            target,
+        };
+        drop(state);
+        self.wake(None, Some((&at, &observation.target)));
+        Some(observation)
+    }
+
+    fn target_at(&self, state: &State, at: &At) -> Option<Arc<TargetFacts>> {
+        let read = |object: &DynamicObject| Some(TargetFacts::read(at.1, object, &self.key, None));
+        state.targets.get(at)?.facts(read)
+    }
+
+    /// Nothing is decided of what was readable when it arrived and is not any more.
+    fn read_again(&self, facts: Option<RequestFacts>, (namespace, name): &Name) -> Option<RequestFacts> {
+        if facts.is_none() {
+            tracing::error!(namespace, name, "what is kept of a request cannot be read; nothing is decided about it");
+        }
+        facts
+    }
+
+    /// Keeps whole what was looked at: it will be again.
+    fn wake(&self, request: Option<(&Name, &Arc<RequestFacts>)>, target: Option<(&At, &Arc<TargetFacts>)>) {
+        let asleep = {
+            let state = self.read();
+            let request =
+                request.is_some_and(|(name, _)| state.request(name).is_some_and(|kept| kept.awake().is_none()));
+            let target = target.is_some_and(|(at, _)| state.targets.get(at).is_some_and(|kept| kept.awake().is_none()));
+            request || target
+        };
+        if !asleep {
+            return;
+        }
+        let mut state = self.write();
+        if let Some((name, facts)) = request {
+            state.wake_request(name, facts);
+        }
+        if let Some((at, facts)) = target {
+            state.wake_target(at, facts);
+        }
     }
 
     /// A request that cannot be read and that is to be let go.
@@ -175,11 +218,11 @@ impl Index {
     fn speaker(&self, namespace: &str, job: &str) -> Option<(String, RequestState)> {
         let state = self.read();
         let at: At = (namespace.to_string(), TargetKind::Job, job.to_string());
-        let target = state.targets.get(&at)?;
+        let target = self.target_at(&state, &at)?;
         let gate = state.namespaces.get(namespace).map_or(Gate::Off, |n| n.gate);
         let mut requests = state.contenders(&at);
-        requests.retain(|r| r.bound_to(target) || r.may_speak_for(target, gate));
-        requests.sort_by_key(|r| (!r.bound_to(target), r.created));
+        requests.retain(|r| r.bound_to(&target) || r.may_speak_for(&target, gate));
+        requests.sort_by_key(|r| (!r.bound_to(&target), r.created));
         requests.into_iter().next().map(|r| (r.name, r.state))
     }
 

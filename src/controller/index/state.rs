@@ -3,11 +3,16 @@
 use crate::api::{InputKind, TargetKind};
 use crate::audit::Ledger;
 use crate::binding::{InputFacts, InputRef, InputState};
+use crate::controller::index::kept::{Asking, Awake, Kept, Which};
+use crate::controller::index::outline::{Common, KeptRequest, KeptTarget, RequestOutline, TargetOutline};
 use crate::controller::index::{Key, Name};
 use crate::lifecycle::{BrokenRequest, Contender, Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts};
 use crate::policy::{BrokenPolicy, CompiledPolicy, PolicySet};
 use crate::risk::{Grants, NetworkPolicies};
+use kube::core::DynamicObject;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// Namespace, kind and name of a Job or Pod.
@@ -19,26 +24,30 @@ pub(super) type Input = (String, InputKind, String);
 pub(super) type Compiled = Result<Arc<CompiledPolicy>, Arc<BrokenPolicy>>;
 
 pub(super) enum Request {
-    Read(Arc<RequestFacts>),
+    Read(Box<KeptRequest>),
     Broken(BrokenRequest),
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    pub requests: HashMap<Name, Request>,
+    pub requests: HashMap<Arc<Name>, Request>,
     /// Names of requests by their uid.
-    pub by_uid: HashMap<String, Name>,
+    pub by_uid: HashMap<Arc<str>, Arc<Name>>,
     /// The audit trail.
     pub ledger: Ledger,
     /// Requests by what they target.
-    pub by_target: HashMap<At, BTreeSet<String>>,
-    pub targets: HashMap<At, Arc<TargetFacts>>,
+    pub by_target: HashMap<Arc<At>, Asking>,
+    pub targets: HashMap<Arc<At>, Box<KeptTarget>>,
+    /// What is kept whole of both.
+    awake: Awake,
+    /// What many of them have in common.
+    pub common: Common,
     /// Jobs by the uid of the CronJob they were made from.
-    pub by_cron_job: HashMap<String, BTreeSet<At>>,
+    pub by_cron_job: HashMap<Arc<str>, BTreeSet<Arc<At>>>,
     /// ConfigMaps, and Secrets where they are read.
     pub inputs: HashMap<Input, InputFacts>,
     /// What is held and reads an input.
-    pub read_by: HashMap<Input, BTreeSet<At>>,
+    pub read_by: HashMap<Input, BTreeSet<Arc<At>>>,
     pub inputs_version: i64,
     pub grants: Grants,
     pub network_policies: NetworkPolicies,
@@ -59,9 +68,32 @@ pub(super) struct State {
 impl State {
     pub fn request_version(&self, name: &Name) -> Option<i64> {
         self.requests.get(name).map(|request| match request {
-            Request::Read(facts) => facts.version,
+            Request::Read(kept) => kept.outline.version,
             Request::Broken(broken) => broken.version,
         })
+    }
+
+    /// The request of that name, if it can be read.
+    pub fn request(&self, name: &Name) -> Option<&KeptRequest> {
+        match self.requests.get(name)? {
+            Request::Read(kept) => Some(kept),
+            Request::Broken(_) => None,
+        }
+    }
+
+    /// Every request that can be read.
+    pub fn outlines(&self) -> impl Iterator<Item = (&Arc<Name>, &RequestOutline)> {
+        self.requests.iter().filter_map(|(name, request)| match request {
+            Request::Read(kept) => Some((name, &kept.outline)),
+            Request::Broken(_) => None,
+        })
+    }
+
+    /// That place, as it is kept if something is or may be there.
+    pub fn place(&self, at: At) -> Arc<At> {
+        let known = self.targets.get_key_value(&at).map(|(known, _)| known);
+        let known = known.or_else(|| self.by_target.get_key_value(&at).map(|(known, _)| known));
+        known.cloned().unwrap_or_else(|| Arc::new(at))
     }
 
     pub fn targets_version(&self, kind: TargetKind) -> i64 {
@@ -83,68 +115,118 @@ impl State {
         self.namespaces.get(namespace).map_or(Gate::Off, |n| n.gate)
     }
 
-    /// Forgets what this request targets. Returns the target.
-    pub fn forget_target(&mut self, request: &Name) -> Option<At> {
-        let Request::Read(facts) = self.requests.get(request)? else { return None };
-        let at = target_of(facts)?;
-        if let Some(names) = self.by_target.get_mut(&at) {
-            names.remove(&request.1);
-            if names.is_empty() {
-                self.by_target.remove(&at);
+    /// Keeps a request that arrived. What was known of that name before is forgotten already.
+    pub fn insert_request(&mut self, name: &Arc<Name>, facts: Arc<RequestFacts>, object: &DynamicObject) {
+        let at = target_of(&facts).map(|at| self.place(at));
+        let there = at.as_ref().and_then(|at| self.targets.get(at)).map(|target| &target.outline.uid);
+        let outline = RequestOutline::of(&facts, at.clone(), there, &mut self.common);
+        self.by_uid.insert(outline.uid.clone(), name.clone());
+        if let Some(at) = at {
+            match self.by_target.entry(at) {
+                Entry::Vacant(vacant) => drop(vacant.insert(Asking::One(name.clone()))),
+                Entry::Occupied(mut asking) => asking.get_mut().insert(name.clone()),
             }
+        }
+        let (version, finished) = (outline.version, outline.state.is_final() && !outline.deleting);
+        let recorded = finished && self.is_recorded(&facts);
+        let mut kept = Kept::new(outline, facts, object.clone());
+        match recorded {
+            true => forget_details(&mut kept),
+            false => self.keep_awake(Which::Request(name.clone()), version),
+        }
+        self.requests.insert(name.clone(), Request::Read(kept.into()));
+    }
+
+    /// This one is kept whole; what was kept longest is not any more.
+    pub fn keep_awake(&mut self, which: Which, version: i64) {
+        match self.awake.push(which, version) {
+            None => {}
+            Some((Which::Request(name), version)) => match self.requests.get_mut(&name) {
+                Some(Request::Read(kept)) if kept.outline.version == version => kept.rest(),
+                _ => {}
+            },
+            Some((Which::Target(at), version)) => match self.targets.get_mut(&at) {
+                Some(kept) if kept.outline.version == version => kept.rest(),
+                _ => {}
+            },
+        }
+    }
+
+    /// Keeps a request whole, unless it is another by now.
+    pub fn wake_request(&mut self, name: &Name, facts: &Arc<RequestFacts>) {
+        let Some((name, Request::Read(kept))) = entry(&mut self.requests, name) else { return };
+        if kept.awake().is_none() && kept.outline.version == facts.version && *kept.outline.uid == *facts.uid {
+            kept.wake(facts.clone());
+            self.keep_awake(Which::Request(name), facts.version);
+        }
+    }
+
+    /// Keeps a Job or Pod whole, unless it is another by now.
+    pub fn wake_target(&mut self, at: &At, facts: &Arc<TargetFacts>) {
+        let Some((at, kept)) = entry(&mut self.targets, at) else { return };
+        if kept.awake().is_none() && kept.outline.version == facts.version && *kept.outline.uid == *facts.uid {
+            kept.wake(facts.clone());
+            self.keep_awake(Which::Target(at), facts.version);
+        }
+    }
+
+    /// Forgets what this request targets. Returns the target.
+    pub fn forget_target(&mut self, name: &Name) -> Option<Arc<At>> {
+        let at = self.request(name)?.outline.at.clone()?;
+        if self.by_target.get_mut(&at).is_some_and(|asking| asking.remove(name)) {
+            self.by_target.remove(&at);
         }
         Some(at)
     }
 
     /// Forgets a request.
     pub fn remove_request(&mut self, name: &Name) {
-        if let Some(Request::Read(facts)) = self.requests.remove(name) {
-            self.by_uid.remove(&facts.uid);
-            self.ledger.forget(&facts.uid);
-            if let Some((at, bound)) = target_of(&facts).zip(facts.status.target.as_ref()) {
-                self.forget_gone(&at, &bound.uid);
+        if let Some(Request::Read(kept)) = self.requests.remove(name) {
+            let outline = kept.outline;
+            self.by_uid.remove(&outline.uid);
+            self.ledger.forget(&outline.uid);
+            if let Some((at, bound)) = outline.at.zip(outline.bound_uid) {
+                self.forget_gone(&at, &bound);
             }
         }
     }
 
     /// Forgets what the trail tells of a Job or Pod that is gone, once no request is bound to it any more either.
     fn forget_gone(&mut self, at: &At, uid: &str) {
-        let there = self.targets.get(at).is_some_and(|target| target.uid == uid);
+        let there = self.targets.get(at).is_some_and(|target| *target.outline.uid == *uid);
         if !there && !self.bound_to(at, uid).any(|_| true) {
             self.ledger.forget(uid);
         }
     }
 
     /// The requests that are bound to the Job or Pod of that uid.
-    pub fn bound_to<'a>(&'a self, at: &'a At, uid: &'a str) -> impl Iterator<Item = &'a Arc<RequestFacts>> {
-        self.targeting(at).filter(move |facts| facts.status.target.as_ref().is_some_and(|bound| bound.uid == uid))
+    pub fn bound_to<'a>(&'a self, at: &'a At, uid: &'a str) -> impl Iterator<Item = &'a KeptRequest> {
+        let bound = move |kept: &&KeptRequest| kept.outline.bound_uid.as_deref() == Some(uid);
+        self.targeting(at).map(|(_, kept)| kept).filter(bound)
     }
 
     /// Forgets a request of that name that is not the one of that uid.
     pub fn remove_other(&mut self, name: &Name, uid: &str) {
-        if matches!(self.requests.get(name), Some(Request::Read(facts)) if facts.uid != uid) {
+        if self.request(name).is_some_and(|kept| *kept.outline.uid != *uid) {
             self.remove_request(name);
         }
     }
 
-    fn targeting<'a>(&'a self, at: &'a At) -> impl Iterator<Item = &'a Arc<RequestFacts>> {
-        let names = self.by_target.get(at).into_iter().flatten();
-        names.filter_map(move |name| match self.requests.get(&(at.0.clone(), name.clone())) {
-            Some(Request::Read(facts)) => Some(facts),
-            _ => None,
-        })
+    fn targeting<'a>(&'a self, at: &'a At) -> impl Iterator<Item = (&'a Arc<Name>, &'a KeptRequest)> {
+        let names = self.by_target.get(at).into_iter().flat_map(Asking::iter);
+        names.filter_map(|name| Some((name, self.request(name)?)))
     }
 
     pub fn contenders(&self, at: &At) -> Vec<Contender> {
-        self.targeting(at).map(|facts| Contender::of(facts)).collect()
+        self.targeting(at).map(|(name, kept)| kept.outline.contender(name)).collect()
     }
 
     /// Unfinished requests that target this, and itself where its namespace is gated.
     pub fn waiting_for(&self, at: &At) -> Vec<Key> {
         let mut keys: Vec<Key> = self
             .targeting(at)
-            .filter(|facts| !facts.status.state.is_final())
-            .map(|facts| Key::Request(facts.namespace.clone(), facts.name.clone()))
+            .filter(|(_, kept)| !kept.outline.state.is_final())
+            .map(|(name, _)| Key::Request(name.0.clone(), name.1.clone()))
             .collect();
         keys.extend(self.gated_key(at));
         keys
@@ -152,8 +234,8 @@ impl State {
 
     /// The target's own key, where the gate has something to decide about it.
     pub fn gated_key(&self, at: &At) -> Option<Key> {
-        let target = self.targets.get(at)?;
-        let open = (target.held && !target.finished) || target.overridden().is_some();
+        let target = &self.targets.get(at)?.outline;
+        let open = (target.held && !target.finished) || target.is_overridden();
         let gated = self.gate(&at.0) == Gate::Enforce;
         (gated && open).then(|| Key::Target(at.0.clone(), at.1, at.2.clone()))
     }
@@ -168,21 +250,21 @@ impl State {
     pub fn letting_go(&self) -> Vec<Key> {
         let broken = |request: &Request| matches!(request, Request::Broken(broken) if broken.letting_go.is_some());
         let found = self.requests.iter().filter(|(_, request)| broken(request));
-        found.map(|((namespace, name), _)| Key::Request(namespace.clone(), name.clone())).collect()
+        found.map(|(name, _)| Key::Request(name.0.clone(), name.1.clone())).collect()
     }
 
     pub fn unfinished(&self, wanted: impl Fn(&Name) -> bool) -> Vec<Key> {
-        let open = |request: &Request| matches!(request, Request::Read(f) if !f.status.state.is_final() || f.deleting);
-        let found = self.requests.iter().filter(|(name, request)| open(request) && wanted(name));
-        found.map(|((namespace, name), _)| Key::Request(namespace.clone(), name.clone())).collect()
+        let found = self.outlines().filter(|(name, outline)| outline.is_open() && wanted(name));
+        found.map(|(name, _)| Key::Request(name.0.clone(), name.1.clone())).collect()
     }
 
     /// Older Jobs of the same CronJob that wait.
     pub fn waiting_before(&self, target: &TargetFacts) -> usize {
         let Some((cron_job, _)) = &target.marks.cron_job else { return 0 };
-        let jobs = self.by_cron_job.get(cron_job).into_iter().flatten().filter_map(|at| self.targets.get(at));
-        let older = |job: &TargetFacts| (job.created, &job.uid) < (target.created, &target.uid);
-        jobs.filter(|job| job.held && job.closed.is_none() && !job.deleting && !job.started && older(job)).count()
+        let jobs = self.by_cron_job.get(cron_job.as_str()).into_iter().flatten().filter_map(|at| self.targets.get(at));
+        let older = |job: &TargetOutline| (job.created, &*job.uid) < (target.created, target.uid.as_str());
+        let waits = |job: &TargetOutline| job.held && !job.closed && !job.deleting && !job.started;
+        jobs.filter(|job| waits(&job.outline) && older(&job.outline)).count()
     }
 
     /// What a held target reads, as it is now. `known` tells which kinds are read at all.
@@ -203,16 +285,8 @@ impl State {
         self.read_by.get(input).into_iter().flatten().flat_map(|at| self.waiting_for(at)).collect()
     }
 
-    fn reads(&mut self, at: &At, facts: &TargetFacts) {
-        for input in facts.reads.inputs.iter().filter(|_| facts.held) {
-            let key = (at.0.clone(), input.kind, input.name.clone());
-            self.read_by.entry(key).or_default().insert(at.clone());
-        }
-    }
-
-    fn forget_reads(&mut self, at: &At) {
-        let Some(facts) = self.targets.get(at).cloned() else { return };
-        for input in &facts.reads.inputs {
+    fn forget_reads(&mut self, at: &At, inputs: &[InputRef]) {
+        for input in inputs {
             let key = (at.0.clone(), input.kind, input.name.clone());
             if let Some(readers) = self.read_by.get_mut(&key) {
                 readers.remove(at);
@@ -223,26 +297,36 @@ impl State {
         }
     }
 
-    pub fn insert_target(&mut self, at: At, facts: Arc<TargetFacts>) {
-        self.forget_cron_job(&at);
-        self.forget_reads(&at);
-        self.reads(&at, &facts);
-        if let Some((uid, _)) = &facts.marks.cron_job {
+    /// Keeps a Job or Pod that arrived.
+    pub fn insert_target(&mut self, at: At, facts: Arc<TargetFacts>, object: &DynamicObject) {
+        let at = self.place(at);
+        let outline = TargetOutline::of(&facts, &mut self.common);
+        self.forget_target_tables(&at);
+        for input in outline.inputs.iter().filter(|_| outline.held) {
+            let key = (at.0.clone(), input.kind, input.name.clone());
+            self.read_by.entry(key).or_default().insert(at.clone());
+        }
+        if let Some(uid) = &outline.cron_job {
             self.by_cron_job.entry(uid.clone()).or_default().insert(at.clone());
         }
-        self.targets.insert(at, facts);
+        self.keep_awake(Which::Target(at.clone()), outline.version);
+        self.targets.insert(at, Kept::new(outline, facts, object.clone()).into());
     }
 
     pub fn remove_target(&mut self, at: &At) {
-        self.forget_cron_job(at);
-        self.forget_reads(at);
-        if let Some(facts) = self.targets.remove(at) {
-            self.forget_gone(at, &facts.uid);
+        self.forget_target_tables(at);
+        if let Some(kept) = self.targets.remove(at) {
+            self.forget_gone(at, &kept.outline.uid);
         }
     }
 
-    fn forget_cron_job(&mut self, at: &At) {
-        let Some((uid, _)) = self.targets.get(at).and_then(|t| t.marks.cron_job.clone()) else { return };
+    /// Forgets what hangs on a Job or Pod as it is known.
+    fn forget_target_tables(&mut self, at: &At) {
+        let Some(kept) = self.targets.get_mut(at) else { return };
+        let inputs = std::mem::take(&mut kept.outline.inputs);
+        let cron_job = kept.outline.cron_job.take();
+        self.forget_reads(at, &inputs);
+        let Some(uid) = cron_job else { return };
         if let Some(jobs) = self.by_cron_job.get_mut(&uid) {
             jobs.remove(at);
             if jobs.is_empty() {
@@ -258,8 +342,25 @@ impl State {
     }
 }
 
+/// A value to be changed, and its key as it is kept.
+fn entry<'a, K: Eq + Hash, V>(table: &'a mut HashMap<Arc<K>, V>, key: &K) -> Option<(Arc<K>, &'a mut V)> {
+    let kept = table.get_key_value(key)?.0.clone();
+    let value = table.get_mut(key)?;
+    Some((kept, value))
+}
+
+/// Of a request that is finished and recorded.
+pub(super) fn forget_details(kept: &mut KeptRequest) {
+    if let Some(mut object) = kept.object() {
+        crate::lifecycle::forget_details(&mut object);
+        kept.replace(object);
+    }
+    kept.outline.requester = None;
+    kept.rest();
+}
+
 /// What a request targets.
-pub(super) fn target_of(request: &RequestFacts) -> Option<At> {
+fn target_of(request: &RequestFacts) -> Option<At> {
     let target = request.spec.target.as_ref()?;
     Some((request.namespace.clone(), target.kind, target.name.clone()))
 }

@@ -1,9 +1,7 @@
 //! What is told of the index as a whole, for whoever watches the operator.
 
 use crate::api::State as Stands;
-use crate::controller::index::state::Request;
 use crate::controller::index::{Index, Key};
-use crate::lifecycle::governing;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 
@@ -21,16 +19,14 @@ impl Index {
     pub fn open_requests(&self, now: Timestamp) -> OpenRequests {
         let state = self.read();
         let mut open = OpenRequests::default();
-        for request in state.requests.values() {
-            let Request::Read(facts) = request else { continue };
-            let status = &facts.status;
-            if status.state.is_final() {
+        for (_, outline) in state.outlines() {
+            if outline.state.is_final() {
                 continue;
             }
-            let rule = governing(&status.matches).map(|rule| (rule.policy.clone(), rule.rule.clone()));
-            *open.counts.entry((status.state, rule)).or_default() += 1;
-            if status.state == Stands::Pending {
-                open.oldest = open.oldest.max(now.duration_since(facts.created));
+            let rule = outline.rule.as_deref().cloned();
+            *open.counts.entry((outline.state, rule)).or_default() += 1;
+            if outline.state == Stands::Pending {
+                open.oldest = open.oldest.max(now.duration_since(outline.created));
             }
         }
         open
@@ -40,13 +36,12 @@ impl Index {
     pub(in crate::controller) fn uid(&self, key: &Key) -> Option<String> {
         let state = self.read();
         match key {
-            Key::Request(namespace, name) => match state.requests.get(&(namespace.clone(), name.clone()))? {
-                Request::Read(facts) => Some(facts.uid.clone()),
-                Request::Broken(_) => None,
-            },
+            Key::Request(namespace, name) => {
+                state.request(&(namespace.clone(), name.clone())).map(|kept| kept.outline.uid.to_string())
+            }
             Key::Target(namespace, kind, name) => {
                 let at = (namespace.clone(), *kind, name.clone());
-                state.targets.get(&at).map(|target| target.uid.clone())
+                state.targets.get(&at).map(|target| target.outline.uid.to_string())
             }
             Key::Policy(_) => None,
         }

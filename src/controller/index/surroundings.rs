@@ -1,6 +1,7 @@
 //! What stands around a Job or Pod: what its service account may do, and how far its network reaches.
 
-use crate::controller::index::state::State;
+use crate::controller::index::outline::TargetOutline;
+use crate::controller::index::state::{At, State};
 use crate::controller::index::{Index, Key};
 use crate::lifecycle::{Surroundings, TargetFacts, version};
 use crate::risk::RbacKind;
@@ -31,7 +32,7 @@ impl Index {
         if touched.is_empty() || !self.is_complete() {
             return vec![];
         }
-        state.held(|target| touched.concerns(&target.namespace, &target.work.traits.service_account))
+        state.held(|at, target| touched.concerns(&at.0, target.service_account.as_deref().unwrap_or_default()))
     }
 
     /// A NetworkPolicy arrived. Returns what to look at: what is held in its namespace.
@@ -40,7 +41,7 @@ impl Index {
         let mut state = self.write();
         state.surroundings_at(version(&object.metadata));
         match state.network_policies.set(object) && self.is_complete() {
-            true => state.held(|target| target.namespace == namespace),
+            true => state.held(|at, _| at.0 == namespace),
             false => vec![],
         }
     }
@@ -50,7 +51,7 @@ impl Index {
         let mut state = self.write();
         state.surroundings_at(version);
         match state.network_policies.remove(namespace, name) && self.is_complete() {
-            true => state.held(|target| target.namespace == namespace),
+            true => state.held(|at, _| at.0 == namespace),
             false => vec![],
         }
     }
@@ -86,8 +87,11 @@ impl State {
     }
 
     /// Unfinished requests that target what is held and wanted, and that itself where the gate has to decide about it.
-    fn held(&self, wanted: impl Fn(&TargetFacts) -> bool) -> Vec<Key> {
-        let found = self.targets.iter().filter(|(_, target)| target.held && !target.finished && wanted(target));
+    fn held(&self, wanted: impl Fn(&At, &TargetOutline) -> bool) -> Vec<Key> {
+        let found = self.targets.iter().filter(|(at, target)| {
+            let target = &target.outline;
+            target.held && !target.finished && wanted(at, target)
+        });
         found.flat_map(|(at, _)| self.waiting_for(at)).collect()
     }
 }

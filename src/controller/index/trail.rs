@@ -2,15 +2,14 @@
 
 use crate::api::{ApprovalRecordSpec, TargetKind, Transition};
 use crate::audit::{self, Checkpoint, Fault, Head, Keys, MOST_WAITING, Overriding, Refusals, Signers, Told};
-use crate::binding::{CanonicalError, job_hash};
-use crate::controller::index::state::{At, Request, State};
+use crate::binding::{CanonicalError, Keyring, job_hash};
+use crate::controller::index::state::{At, Request, State, forget_details};
 use crate::controller::index::{Index, Key};
 use crate::lifecycle::{Gate, RequestFacts, TargetFacts, tells_of_override};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 impl Index {
     /// Takes in a stored record. Returns what to look at: what waited for it.
@@ -19,9 +18,9 @@ impl Index {
         let mut uids = state.ledger.learn(spec, keys)?;
         // An override is recorded under the uid of what was started, and a request may wait for that to be let go.
         for (at, uid) in overridden(spec) {
-            uids.extend(state.bound_to(&at, &uid).map(|request| request.uid.clone()));
+            uids.extend(state.bound_to(&at, &uid).map(|kept| kept.outline.uid.to_string()));
         }
-        Ok(uids.iter().filter_map(|uid| state.recorded(uid)).collect())
+        Ok(uids.iter().filter_map(|uid| state.recorded(uid, &self.key)).collect())
     }
 
     /// Offers to the trail the overrides that no request tells of, once everything is known. Of a start that no field tells
@@ -33,7 +32,7 @@ impl Index {
         let mut state = self.write();
         let mut new = false;
         for at in std::mem::take(&mut state.overrides) {
-            new |= state.record_override(&at, now);
+            new |= state.record_override(&at, &self.key, now);
         }
         if new {
             self.to_record.notify_one();
@@ -67,11 +66,12 @@ impl Index {
     pub fn forget_the_gone(&self) {
         let state = &mut *self.write();
         let (requests, targets) = (&state.by_uid, &state.targets);
-        let mut running: HashSet<&str> = targets.values().map(|t| t.uid.as_str()).collect();
-        running.extend(state.requests.values().filter_map(|request| match request {
-            Request::Read(facts) => facts.status.target.as_ref().map(|bound| bound.uid.as_str()),
-            Request::Broken(_) => None,
-        }));
+        let mut running: HashSet<&str> = targets.values().map(|target| &*target.outline.uid).collect();
+        for request in state.requests.values() {
+            if let Request::Read(kept) = request {
+                running.extend(kept.outline.bound_uid.as_deref());
+            }
+        }
         state.ledger.keep(|uid| requests.contains_key(uid) || running.contains(uid));
     }
 
@@ -209,11 +209,9 @@ impl State {
     /// The first entry about a request that has not ended, or about a Job or Pod that is there and was overridden: of that no
     /// object tells the time, so that the entry would be made up anew.
     fn first_unfinished(&self) -> Option<i64> {
-        let requests = self.by_uid.iter().filter(|(_, name)| {
-            matches!(self.requests.get(*name), Some(Request::Read(facts)) if !facts.status.state.is_final())
-        });
-        let targets = self.targets.values().filter(|target| target.receipt.is_none());
-        let uids = requests.map(|(uid, _)| uid.as_str()).chain(targets.map(|target| target.uid.as_str()));
+        let requests = self.outlines().map(|(_, outline)| outline).filter(|outline| !outline.state.is_final());
+        let targets = self.targets.values().map(|target| &target.outline).filter(|target| !target.receipt);
+        let uids = requests.map(|outline| &*outline.uid).chain(targets.map(|target| &*target.uid));
         self.ledger.first_about(uids)
     }
 
@@ -244,18 +242,21 @@ impl State {
 
     /// Notes that this may be an override that no request tells of. What was stopped since was started all the same.
     pub fn look_for_override(&mut self, at: &At) {
-        let target = self.targets.get(at);
-        if target.is_some_and(|t| t.marks.overridden.is_some() && !self.ledger.knows(&audit::override_of(&t.uid))) {
+        let target = self.targets.get(at).map(|target| &target.outline);
+        if target.is_some_and(|t| t.marked && !self.ledger.knows(&audit::override_of(&t.uid))) {
             self.overrides.insert(at.clone());
         }
     }
 
     /// Offers to the trail an override that no request tells of, or will tell of.
-    fn record_override(&mut self, at: &At, now: Timestamp) -> bool {
+    fn record_override(&mut self, at: &At, key: &Keyring, now: Timestamp) -> bool {
         let gate = self.gate(&at.0);
-        let Some(target) = self.targets.get(at).filter(|_| gate == Gate::Enforce) else { return false };
+        let Some(kept) = self.targets.get(at).filter(|kept| gate == Gate::Enforce && kept.outline.marked) else {
+            return false;
+        };
+        let Some(target) = kept.facts(|object| Some(TargetFacts::read(at.1, object, key, None))) else { return false };
         let Some(start) = &target.marks.overridden else { return false };
-        if tells_of_override(target, &self.contenders(at), gate) {
+        if tells_of_override(&target, &self.contenders(at), gate) {
             return false;
         }
         let hash = target.work_hash.as_ref().ok().and_then(|work| job_hash(&target.uid, work).ok());
@@ -270,9 +271,10 @@ impl State {
             // Nobody's status puts it before the target was made, or after now.
             time: target.began.filter(|began| (target.created..=now).contains(began)).unwrap_or(now),
         };
-        let ended = self.bound_to(at, &target.uid).filter(|request| request.status.state.is_final());
-        let ended = ended.max_by_key(|request| (request.created, &request.uid));
-        let entry = audit::overridden(&start, ended.map(|request| told(request)).as_ref());
+        let ended = self.bound_to(at, &target.uid).filter(|request| request.outline.state.is_final());
+        let ended = ended.max_by_key(|request| (request.outline.created, &request.outline.uid));
+        let ended = ended.and_then(|request| request.facts(|object| RequestFacts::read(object, key).ok()));
+        let entry = audit::overridden(&start, ended.as_deref().map(told).as_ref());
         self.ledger.offer(entry)
     }
 
@@ -299,17 +301,17 @@ impl State {
     }
 
     /// Something of that uid was recorded. Returns the request, if it is to be looked at for that.
-    fn recorded(&mut self, uid: &str) -> Option<Key> {
+    fn recorded(&mut self, uid: &str, key: &Keyring) -> Option<Key> {
         let name = self.by_uid.get(uid)?.clone();
-        let Some(Request::Read(facts)) = self.requests.get(&name) else { return None };
-        let facts = facts.clone();
-        if !facts.status.state.is_final() || facts.deleting {
-            return Some(Key::Request(name.0, name.1));
+        let kept = self.request(&name)?;
+        if kept.outline.is_open() {
+            return Some(Key::Request(name.0.clone(), name.1.clone()));
         }
-        if self.is_recorded(&facts) {
-            let mut facts = RequestFacts::clone(&facts);
-            facts.forget_details();
-            self.requests.insert(name, Request::Read(Arc::new(facts)));
+        let facts = kept.facts(|object| RequestFacts::read(object, key).ok())?;
+        if self.is_recorded(&facts)
+            && let Some(Request::Read(kept)) = self.requests.get_mut(&name)
+        {
+            forget_details(kept);
         }
         None
     }

@@ -185,7 +185,7 @@ fn a_squatter_neither_owns_the_job_nor_keeps_the_gate_from_asking() {
         state: State::Pending,
         asked_uid: None,
         bound_uid: None,
-        requester: Some(crate::api::Requester { username: "mallory".into(), ..Default::default() }),
+        requester: Some(Arc::new(crate::api::Requester { username: "mallory".into(), ..Default::default() })),
     }];
     world.settle_gated();
     assert!(world.request["metadata"]["name"].as_str().unwrap().starts_with("job-"), "{}", world.request);

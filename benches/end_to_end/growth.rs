@@ -14,7 +14,7 @@ const LOAD: Load = Load::Rate(20, 10);
 
 /// Measures with a growing number of pending requests, then of policies, then during an edit.
 pub async fn measure(pending: usize, report: &mut Report) -> Result<()> {
-    let mut lab = Lab::start(20).await?;
+    let mut lab = Lab::start(20, false).await?;
     let mut before = 0;
     let mut many = None;
     for count in [pending / 10, pending] {

@@ -2,6 +2,7 @@
 
 use crate::arrivals::Load;
 use crate::null_writer::{NullWriter, Template};
+use crate::plain::Plain;
 use crate::support::many::approval;
 use crate::support::process::Process;
 use crate::support::{Space, bare, by_sre, client, countersign, merge, requests};
@@ -12,6 +13,7 @@ use countersign_testbed::{ControlPlane, Operator, Options};
 use kube::api::{Api, DynamicObject};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Who the operator is to the API server.
@@ -27,6 +29,8 @@ const FAST: u32 = 1000;
 pub enum Subject {
     /// The same writes without logic.
     Null,
+    /// The same writes without logic, by an operator as controller-runtime has it.
+    Plain,
     /// The operator.
     Countersign,
 }
@@ -36,6 +40,7 @@ impl Subject {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Null => "null writer",
+            Self::Plain => "controller-runtime",
             Self::Countersign => "Countersign",
         }
     }
@@ -44,9 +49,12 @@ impl Subject {
 /// A control plane with Countersign's manifests, and one subject at a time.
 pub struct Lab {
     pub cluster: ControlPlane,
+    subject: Subject,
     operator: Option<Operator>,
     no_op: NoOp,
+    template: Arc<Template>,
     null: NullWriter,
+    plain: Option<Plain>,
     controller_qps: u32,
 }
 
@@ -62,13 +70,17 @@ pub async fn control_plane() -> Result<ControlPlane> {
 }
 
 impl Lab {
-    /// Starts everything. While something is measured, kube-controller-manager allows itself so many requests per second.
-    pub async fn start(controller_qps: u32) -> Result<Self> {
+    /// Starts everything. While something is measured, kube-controller-manager allows itself so many requests per second. With
+    /// `plain`, a plain operator is to be measured as well.
+    pub async fn start(controller_qps: u32, plain: bool) -> Result<Self> {
         let cluster = control_plane().await?;
         let operator = countersign().start(&cluster).await?;
-        let template = Template::make(&cluster).await?;
-        let null = NullWriter::new(&cluster, template).await?;
-        Ok(Self { cluster, operator: Some(operator), no_op: NoOp::serve()?, null, controller_qps })
+        let template = Arc::new(Template::make(&cluster).await?);
+        let null = NullWriter::new(&cluster, template.clone()).await?;
+        let identity = countersign().identity(&cluster).await?;
+        let plain = plain.then(|| Plain::new(&cluster, identity, &template)).transpose()?;
+        let (subject, operator, no_op) = (Subject::Countersign, Some(operator), NoOp::serve()?);
+        Ok(Self { cluster, subject, operator, no_op, template, null, plain, controller_qps })
     }
 
     /// Makes Jobs and requests in a namespace of that name, and waits until all are bound and nobody touches the Jobs.
@@ -96,28 +108,37 @@ impl Lab {
 
     /// Has that subject release, and no other.
     pub async fn take(&mut self, subject: Subject) -> Result<()> {
-        let admin = self.cluster.admin();
-        match (subject, self.operator.is_some()) {
-            (Subject::Null, true) => {
-                self.operator = None;
-                let both = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
-                admin.kubectl(["delete", both, "countersign"]).ok().await?;
-                let requests = ["countersign.dev", "*", "approvalrequests"];
-                self.no_op.register(&self.cluster, "null-writer", requests, json!({})).await?;
-                tokio::time::sleep(REST).await;
-            }
-            (Subject::Countersign, false) => {
-                admin.kubectl(["delete", "mutatingwebhookconfiguration", "null-writer"]).ok().await?;
-                self.operator = Some(countersign().start(&self.cluster).await?);
-            }
-            _ => {}
+        if subject == self.subject {
+            return Ok(());
         }
+        let admin = self.cluster.admin();
+        if self.subject == Subject::Countersign {
+            self.operator = None;
+            let both = "mutatingwebhookconfigurations,validatingwebhookconfigurations";
+            admin.kubectl(["delete", both, "countersign"]).ok().await?;
+            let requests = ["countersign.dev", "*", "approvalrequests"];
+            self.no_op.register(&self.cluster, "no-op", requests, json!({})).await?;
+            tokio::time::sleep(REST).await;
+        }
+        if let Some(plain) = &mut self.plain {
+            plain.stop().await?;
+            if subject == Subject::Plain {
+                plain.start().await?;
+            }
+        }
+        if subject == Subject::Countersign {
+            admin.kubectl(["delete", "mutatingwebhookconfiguration", "no-op"]).ok().await?;
+            self.operator = Some(countersign().start(&self.cluster).await?);
+        }
+        self.subject = subject;
         Ok(())
     }
 
-    /// The operator's process, where it runs.
+    /// The process of the operator that runs; the null writer has none of its own.
     pub fn process(&self) -> Result<Option<Process>> {
-        self.operator.as_ref().map(|operator| operator.id().map(Process::new)).transpose()
+        let plain = self.plain.as_ref().and_then(Plain::id).map(Process::new);
+        let ours = self.operator.as_ref().map(|operator| operator.id().map(Process::new)).transpose()?;
+        Ok(ours.or(plain))
     }
 
     /// Has alice approve everything that waits there, as the load says, and waits until all is released.
@@ -126,14 +147,16 @@ impl Lab {
         let alice: Api<DynamicObject> = Api::namespaced_with(alice, &waiting.space.namespace, &requests());
         let log = self.cluster.audit_log();
         let from = audit::length(&log)?;
-        if self.operator.is_some() {
+        if self.subject == Subject::Null {
+            self.null.approve(&alice, waiting, load).await?;
+        } else {
             let reviews = waiting.digests.iter().map(|(name, digest)| {
-                let (alice, name, review) = (alice.clone(), name.clone(), approval(digest));
+                // Without our webhook, the review comes as it would leave it.
+                let review = if self.operator.is_some() { approval(digest) } else { self.template.review(digest) };
+                let (alice, name) = (alice.clone(), name.clone());
                 async move { merge(&alice, &name, &review).await.map(drop).context("a review") }
             });
             arrivals::send(load, reviews.collect()).await?;
-        } else {
-            self.null.approve(&alice, waiting, load).await?;
         }
         audit::wait_for(&log, from, &waiting.space.namespace, waiting.digests.len()).await
     }

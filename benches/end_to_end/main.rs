@@ -8,6 +8,7 @@ mod audit;
 mod growth;
 mod lab;
 mod null_writer;
+mod plain;
 mod report;
 mod round;
 mod size;
@@ -42,6 +43,9 @@ struct Args {
     /// Requests per second that kube-controller-manager allows itself while approvals are measured; 20 is its default
     #[arg(long, default_value_t = 20)]
     controller_qps: u32,
+    /// Measure an operator as controller-runtime has it as well, built with Go: the same writes with nothing decided
+    #[arg(long)]
+    controller_runtime: bool,
     /// Pending requests in the part `size`, and those of which a policy is edited in the part `growth`
     #[arg(long, default_value_t = 10_000)]
     pending: usize,
@@ -84,10 +88,10 @@ async fn main() -> Result<()> {
         admission::measure(args.jobs, args.rounds, &mut report).await?;
     }
     if has(Part::Rates) || has(Part::Burst) {
-        let mut lab = Lab::start(args.controller_qps).await?;
+        let mut lab = Lab::start(args.controller_qps, args.controller_runtime).await?;
         let loads = round::loads(&args);
         for number in 0..args.rounds {
-            round::run(&mut lab, number, &loads, &mut report).await?;
+            round::run(&mut lab, &args, number, &loads, &mut report).await?;
         }
     }
     if has(Part::Size) {

@@ -49,13 +49,15 @@ impl Template {
         })
     }
 
-    fn review(&self, digest: &str) -> Value {
+    /// The review of a request with that digest, as admission would store it.
+    pub fn review(&self, digest: &str) -> Value {
         let mut review = self.review.clone();
         review["digest"] = json!(digest);
         json!({"spec": {"reviews": [review]}})
     }
 
-    fn release(&self, version: &str) -> Value {
+    /// The release of a Job that is of that version.
+    pub fn release(&self, version: &str) -> Value {
         json!([
             {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
             {"op": "add", "path": "/spec/activeDeadlineSeconds", "value": self.deadline},
@@ -65,7 +67,8 @@ impl Template {
         ])
     }
 
-    fn status(&self, version: &str, digest: &str) -> Value {
+    /// The status of a request that is of that version and has that digest.
+    pub fn status(&self, version: &str, digest: &str) -> Value {
         let mut status = self.status.clone();
         status["digest"] = json!(digest);
         json!([
@@ -83,9 +86,9 @@ pub struct NullWriter {
 
 impl NullWriter {
     /// Writes what the template holds.
-    pub async fn new(cluster: &ControlPlane, template: Template) -> Result<Self> {
+    pub async fn new(cluster: &ControlPlane, template: Arc<Template>) -> Result<Self> {
         let client = client(&countersign().identity(cluster).await?).await?;
-        Ok(Self { client, template: Arc::new(template) })
+        Ok(Self { client, template })
     }
 
     /// Reviews as `reviewer` at the pace of the load, and writes the rest as soon as each review is answered.

@@ -1,4 +1,4 @@
-//! One round: both subjects, one after the other, under the same loads.
+//! One round: all subjects, one after the other, under the same loads.
 
 use crate::arrivals::Load;
 use crate::lab::{Lab, REST, Subject, Waiting};
@@ -15,9 +15,11 @@ pub fn loads(args: &Args) -> Vec<Load> {
 }
 
 /// Prepares everything, then measures one subject after the other.
-pub async fn run(lab: &mut Lab, number: usize, loads: &[Load], report: &mut Report) -> Result<()> {
-    let mut subjects = [Subject::Null, Subject::Countersign];
-    subjects.rotate_left(number % 2);
+pub async fn run(lab: &mut Lab, args: &Args, number: usize, loads: &[Load], report: &mut Report) -> Result<()> {
+    let mut subjects = vec![Subject::Null, Subject::Countersign];
+    subjects.extend(args.controller_runtime.then_some(Subject::Plain));
+    let first = number % subjects.len();
+    subjects.rotate_left(first);
     lab.prepares().await?;
     let mut prepared = vec![];
     for subject in subjects {
@@ -34,9 +36,12 @@ pub async fn run(lab: &mut Lab, number: usize, loads: &[Load], report: &mut Repo
         bursts.push((subject, load.to_string(), rate));
     }
     for (subject, load, rate) in &bursts {
-        let null = bursts.iter().find(|(other, same, _)| *other == Subject::Null && same == load);
-        if let (Subject::Countersign, Some((_, _, limit))) = (subject, null) {
-            report.add(&format!("Countersign, {load}"), "share of the null writer's rate", rate / limit);
+        let of = |wanted| bursts.iter().find(|(other, same, _)| *other == wanted && same == load);
+        if let (true, Some((_, _, limit))) = (*subject != Subject::Null, of(Subject::Null)) {
+            report.add(&format!("{}, {load}", subject.as_str()), "share of the null writer's rate", rate / limit);
+        }
+        if let (Subject::Countersign, Some((_, _, plain))) = (subject, of(Subject::Plain)) {
+            report.add(&format!("Countersign, {load}"), "times controller-runtime's rate", rate / plain);
         }
     }
     Ok(())

@@ -64,6 +64,16 @@ pub(crate) const PROGRAMS: GoModule = GoModule {
     ..GoModule::new("programs", include_str!("../go/programs/go.mod"), "")
 };
 
+/// An operator as controller-runtime has it, to be measured beside ours.
+pub(crate) const PLAIN_OPERATOR: GoModule = GoModule {
+    sources: &[("main.go", include_str!("../go/plain-operator/main.go"))],
+    ..GoModule::new(
+        "plain-operator",
+        include_str!("../go/plain-operator/go.mod"),
+        include_str!("../go/plain-operator/go.sum"),
+    )
+};
+
 impl GoModule {
     const fn new(name: &'static str, go_mod: &'static str, go_sum: &'static str) -> Self {
         Self { name, go_mod, go_sum, sources: &[], tags: "" }

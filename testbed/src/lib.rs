@@ -39,7 +39,7 @@ pub use image::Image;
 pub use installation::{Countersign, Operator};
 pub use node::{Node, RealNode, real_node_possible};
 pub use observer::{Counts, Observer, Violation};
-pub use programs::{NodePrograms, Programs, find_or_build_helm};
+pub use programs::{NodePrograms, Programs, find_or_build_helm, find_or_build_plain_operator};
 pub use storage::Storage;
 
 /// Receives one line of progress at a time.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::Progress;
-use crate::go_build::{AGENTS, CONTAINERS, CONTROL_PLANE, GoModule, HELM, NODE, PROGRAMS, Toolchain, link_flags};
+use crate::go_build::{
+    AGENTS, CONTAINERS, CONTROL_PLANE, GoModule, HELM, NODE, PLAIN_OPERATOR, PROGRAMS, Toolchain, link_flags,
+};
 
 /// Names the directory with ready-made programs, as other Kubernetes test tools do.
 const ASSETS: &str = "KUBEBUILDER_ASSETS";
@@ -80,6 +82,13 @@ const PACKAGER: Set = Set {
     name: "helm",
     modules: &[&HELM],
     sources: &[Source::new("helm", &HELM, "helm.sh/helm/v4/cmd/helm")],
+    cost: "2 minutes",
+};
+
+const COMPARISON: Set = Set {
+    name: "plain-operator",
+    modules: &[&PLAIN_OPERATOR],
+    sources: &[Source::new("plain-operator", &PLAIN_OPERATOR, ".")],
     cost: "2 minutes",
 };
 
@@ -163,6 +172,13 @@ impl NodePrograms {
 /// Finds or builds Helm where and as [`Programs::find_or_build`] does the others. Blocks the thread.
 pub fn find_or_build_helm(progress: Progress) -> Result<PathBuf> {
     PACKAGER.find_or_build(progress)?("helm")
+}
+
+/// Finds or builds the plain operator that benchmarks compare with, where and as [`Programs::find_or_build`] does the others. It
+/// takes a kubeconfig and a file with what it writes: `{"release": [JSON Patch of a Job], "status": [JSON Patch of a request]}`.
+/// Says `ready` once its caches are filled. Blocks the thread.
+pub fn find_or_build_plain_operator(progress: Progress) -> Result<PathBuf> {
+    COMPARISON.find_or_build(progress)?("plain-operator")
 }
 
 impl Set {

@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long one call may take: a webhook that hangs is waited for, and then it is tried again.
 const CALL: Duration = Duration::from_secs(15);
-/// How long anything may take, with all that goes wrong meanwhile.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take, with all that goes wrong meanwhile: while a policy is edited every few seconds, a reviewer who
+/// looks at an old view reviews what is bound anew by then, again and again.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Begins a story, and sees it through.
 pub async fn act(stage: Arc<Stage>, tally: Arc<Tally>, mut story: Story, mut choice: Choice) -> Result<Story> {
@@ -83,11 +84,11 @@ fn the_request(story: &Story) -> Value {
 /// Name and uid of the request that speaks for the Job.
 async fn known(stage: &Stage, story: &Story) -> Result<(String, String)> {
     let namespace = SPACES[story.space].name;
-    let ours = |object: &DynamicObject| {
-        object.metadata.namespace.as_deref() == Some(namespace) && text(object, "/spec/target/name") == story.name
-    };
     let find = || {
-        let found = if story.asks { stage.requests.get(namespace, &story.name) } else { stage.requests.find(ours) };
+        let found = match story.asks {
+            true => stage.requests.get(namespace, &story.name),
+            false => stage.requests.of_target(namespace, &story.name),
+        };
         found.and_then(|object| object.metadata.name.clone().zip(object.metadata.uid.clone()))
     };
     seen("its request is there", find).await

@@ -111,15 +111,12 @@ pub async fn follow(stage: Arc<Stage>, tally: Arc<Tally>) -> Result<()> {
 pub fn starts(stage: &Stage, tally: &Tally) -> Result<()> {
     let log = stage.cluster.audit_log();
     let since = lock(&tally.read).replace(log.mark()?).unwrap_or(Mark::START);
-    for kind in &SPACES {
-        let patched = AuditFilter::new().user(OPERATOR).verb("patch").resource("jobs").namespace(kind.name).code(200);
-        for event in log.select(since, &patched)? {
-            if event["responseObject"]["spec"]["suspend"] == json!(false) {
-                let text =
-                    |pointer: &str| event.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_string();
-                let job = (kind.name.to_string(), text("/objectRef/name"));
-                lock(&tally.starts).entry(job).or_default().insert(text("/auditID"));
-            }
+    let patched = AuditFilter::new().user(OPERATOR).verb("patch").resource("jobs").code(200);
+    for event in log.select(since, &patched)? {
+        if event["responseObject"]["spec"]["suspend"] == json!(false) {
+            let text = |pointer: &str| event.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_string();
+            let job = (text("/objectRef/namespace"), text("/objectRef/name"));
+            lock(&tally.starts).entry(job).or_default().insert(text("/auditID"));
         }
     }
     Ok(())

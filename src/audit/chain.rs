@@ -28,8 +28,19 @@ impl Default for Head {
     }
 }
 
+/// A record that was signed here, and what was computed for that.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// The record.
+    pub record: ApprovalRecordSpec,
+    /// The same as it is to be stored.
+    pub spec: Value,
+    /// What is signed and hashed of it.
+    pub signed: Vec<u8>,
+}
+
 /// The record that takes a chain on from `head` by these entries, signed.
-pub fn seal(head: &Head, entries: Vec<RecordEntry>, key: &Keyring) -> Result<ApprovalRecordSpec, CanonicalError> {
+pub fn sealed(head: &Head, entries: Vec<RecordEntry>, key: &Keyring) -> Result<Sealed, CanonicalError> {
     let mut record = ApprovalRecordSpec {
         sequence: head.length + 1,
         last: head.length + i64::try_from(entries.len()).unwrap_or(i64::MAX),
@@ -38,8 +49,16 @@ pub fn seal(head: &Head, entries: Vec<RecordEntry>, key: &Keyring) -> Result<App
         key_id: key.id().into(),
         signature: String::new(),
     };
-    record.signature = STANDARD.encode(key.sign(&signed_bytes(&serde_json::to_value(&record)?)?));
-    Ok(record)
+    let mut spec = serde_json::to_value(&record)?;
+    let signed = signed_bytes(&spec)?;
+    record.signature = STANDARD.encode(key.sign(&signed));
+    spec["signature"] = record.signature.as_str().into();
+    Ok(Sealed { record, spec, signed })
+}
+
+/// The same, as a record alone.
+pub fn seal(head: &Head, entries: Vec<RecordEntry>, key: &Keyring) -> Result<ApprovalRecordSpec, CanonicalError> {
+    sealed(head, entries, key).map(|sealed| sealed.record)
 }
 
 /// What is signed and hashed of a record's `spec`, as stored.

@@ -2,8 +2,8 @@
 
 use crate::api::{ApprovalRecordSpec, Pruned, RecordEntry, Transition};
 use crate::audit::verify::{self, Fault, Keys, Read};
-use crate::audit::{Checkpoint, Head, Signers, chain, checkpoint};
-use crate::binding::{CanonicalError, Keyring, canonical, hash_text};
+use crate::audit::{Checkpoint, Head, Sealed, Signers, chain, checkpoint};
+use crate::binding::{CanonicalError, Keyring, hash_text};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -102,7 +102,17 @@ impl Ledger {
     /// Takes in the stored record, by its `spec`: the next one of the chain, signed by a key that may sign there. These keys vouch
     /// for the beginning and for anchors. What it records waits no longer. Returns the uids that it is about.
     pub fn learn(&mut self, spec: &Value, keys: &Keys) -> Result<BTreeSet<String>, Fault> {
-        let Read { record, signed } = verify::read(spec)?;
+        self.take_in(verify::read(spec)?, keys)
+    }
+
+    /// Takes in the record that was sealed here and is stored like this. What is stored as it was sealed is not computed again.
+    pub fn learn_sealed(&mut self, sealed: Sealed, stored: &Value, keys: &Keys) -> Result<BTreeSet<String>, Fault> {
+        let Sealed { record, spec, signed } = sealed;
+        if *stored == spec { self.take_in(Read { record, signed }, keys) } else { self.learn(stored, keys) }
+    }
+
+    fn take_in(&mut self, read: Read, keys: &Keys) -> Result<BTreeSet<String>, Fault> {
+        let Read { record, signed } = read;
         self.begin(&record);
         let by = self.signers.check(&record, &signed, keys)?;
         verify::follows(&record, &self.head, &HashSet::new())?;
@@ -119,7 +129,10 @@ impl Ledger {
             if let Some((uid, (revision, transition))) =
                 split(&entry.key).filter(|_| entry.transition != Transition::Refused)
             {
-                self.recorded.entry(uid.into()).or_default().push((revision, transition, number));
+                let recorded = self.recorded.entry(uid.into()).or_default();
+                // A handful each, of very many.
+                recorded.reserve_exact(1);
+                recorded.push((revision, transition, number));
                 uids.insert(uid.into());
             }
             if let Some(pruned) = &entry.pruned {
@@ -212,20 +225,20 @@ impl Ledger {
     }
 
     /// The record to write next; none where nothing waits, or where the trail has not been read yet.
-    pub fn next(&self, key: &Keyring) -> Result<Option<ApprovalRecordSpec>, CanonicalError> {
+    pub fn next(&self, key: &Keyring) -> Result<Option<Sealed>, CanonicalError> {
         if !self.read || self.broken || self.waiting.is_empty() {
             return Ok(None);
         }
         let mut bytes = 0;
         let mut batch = vec![];
         for entry in self.waiting.iter().take(MOST_ENTRIES) {
-            bytes += canonical(&serde_json::to_value(entry)?)?.len();
+            bytes += serde_json::to_string(entry)?.len();
             if bytes > MOST_BYTES && !batch.is_empty() {
                 break;
             }
             batch.push(entry.clone());
         }
-        chain::seal(&self.head, batch, key).map(Some)
+        chain::sealed(&self.head, batch, key).map(Some)
     }
 
     /// A statement of how far the trail has come; none while it is empty.

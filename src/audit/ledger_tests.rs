@@ -16,7 +16,7 @@ fn ledger() -> Ledger {
 }
 
 fn written(ledger: &Ledger) -> Value {
-    serde_json::to_value(ledger.next(&key()).unwrap().unwrap()).unwrap()
+    ledger.next(&key()).unwrap().unwrap().spec
 }
 
 #[test]
@@ -38,6 +38,24 @@ fn what_waits_is_written_once_in_order_and_then_known() {
     ledger.offer(support::entry("a/1/Evaluated"));
     let second = written(&ledger);
     assert_eq!((&second["sequence"], &second["previous"]), (&3.into(), &chain::hash(&first).unwrap().into()));
+}
+
+/// What was sealed here is taken for what is stored only where it is.
+#[test]
+fn a_record_is_what_is_stored_and_not_what_was_sent() {
+    let mut ledger = ledger();
+    ledger.offer(support::entry("a/0/Requested"));
+    let sealed = ledger.next(&key()).unwrap().unwrap();
+    assert_eq!(sealed.spec, serde_json::to_value(&sealed.record).unwrap());
+    assert_eq!(sealed.signed, chain::signed_bytes(&sealed.spec).unwrap());
+    let mut changed = sealed.spec.clone();
+    changed["entries"][0]["message"] = "nothing happened".into();
+    let fault = ledger.learn_sealed(sealed.clone(), &changed, &keys()).unwrap_err();
+    assert!(matches!(fault, Fault::Edited { sequence: 1, .. }), "{fault}");
+    assert!(!ledger.is_recorded("a/0/Requested") && ledger.head().length == 0);
+    let stored = sealed.spec.clone();
+    assert_eq!(ledger.learn_sealed(sealed, &stored, &keys()).unwrap(), BTreeSet::from(["a".into()]));
+    assert_eq!(ledger.head(), &Head { length: 1, hash: chain::hash(&stored).unwrap() });
 }
 
 /// Two operators: whoever comes second reads what the first wrote, and writes only what is left.
@@ -95,13 +113,13 @@ fn a_record_is_bounded_in_number_and_in_bytes() {
         ledger.offer(support::entry(&format!("a/{n}/Reviewed")));
     }
     assert!(ledger.is_full());
-    assert_eq!(ledger.next(&key()).unwrap().unwrap().entries.len(), MOST_ENTRIES);
+    assert_eq!(ledger.next(&key()).unwrap().unwrap().record.entries.len(), MOST_ENTRIES);
     let mut ledger = self::ledger();
     for n in 0..3 {
         let review = serde_json::json!({"comment": "x".repeat(MOST_BYTES / 2)});
         ledger.offer(RecordEntry { review: Some(review), ..support::entry(&format!("a/{n}/Reviewed")) });
     }
-    assert_eq!(ledger.next(&key()).unwrap().unwrap().entries.len(), 1, "a second one would pass the limit");
+    assert_eq!(ledger.next(&key()).unwrap().unwrap().record.entries.len(), 1, "a second one would pass the limit");
 }
 
 #[test]

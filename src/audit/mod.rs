@@ -16,7 +16,7 @@ mod signers;
 mod tests_support;
 pub mod verify;
 
-pub use chain::{GENESIS, Head, object_name, seal};
+pub use chain::{GENESIS, Head, Sealed, object_name, seal};
 pub use checkpoint::Checkpoint;
 pub use entries::{Overriding, Told, allowed, anchored, end, ended_at, keys, of_request, overridden, override_of};
 pub use ledger::{Ledger, MOST_WAITING};

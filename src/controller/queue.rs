@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -213,14 +213,15 @@ impl<K: Clone + Eq + Grouped + Hash> Queue<K> {
 /// Puts keys back into the queue when their time has come, in the steady lane: a time may come for many at once. Returns when
 /// the queue is gone.
 pub async fn run_timers<K: Clone + Eq + Grouped + Hash>(queue: &Queue<K>, mut timers: Timers<K>) {
-    let mut delays: DelayQueue<K> = DelayQueue::new();
-    let mut set: HashMap<K, (delay_queue::Key, Instant)> = HashMap::new();
+    // Thousands may wait, each for its end: every key is kept once.
+    let mut delays: DelayQueue<Arc<K>> = DelayQueue::new();
+    let mut set: HashMap<Arc<K>, (delay_queue::Key, Instant)> = HashMap::new();
     loop {
         tokio::select! {
             Some(expired) = std::future::poll_fn(|cx| delays.poll_expired(cx)), if !delays.is_empty() => {
                 let key = expired.into_inner();
                 set.remove(&key);
-                queue.add(key, Lane::Steady);
+                queue.add(Arc::unwrap_or_clone(key), Lane::Steady);
             }
             wish = timers.0.recv() => {
                 let Some((key, at)) = wish else { return };
@@ -231,6 +232,7 @@ pub async fn run_timers<K: Clone + Eq + Grouped + Hash>(queue: &Queue<K>, mut ti
                         *when = at;
                     }
                     None => {
+                        let key = Arc::new(key);
                         let slot = delays.insert_at(key.clone(), at);
                         set.insert(key, (slot, at));
                     }
@@ -333,7 +335,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_earliest_wish_counts() {
         let (queue, timers) = Queue::new();
-        let queue = std::sync::Arc::new(queue);
+        let queue = Arc::new(queue);
         let driven = queue.clone();
         tokio::spawn(async move { run_timers(&driven, timers).await });
         let start = Instant::now();

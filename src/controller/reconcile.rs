@@ -68,12 +68,12 @@ impl Controller {
     /// Takes in what a watch tells.
     pub(super) fn take_in(&self, kind: Kind, change: Change) {
         match change {
-            Change::Page(objects) => objects.iter().for_each(|object| self.set(kind, object, Lane::Steady)),
-            Change::All(objects, told, version) => {
+            Change::Page(objects) => objects.into_iter().for_each(|object| self.set(kind, object, Lane::Steady)),
+            Change::All(listed, told, version) => {
                 let mut gone = self.index.names(kind);
                 gone.retain(|name| !told.contains(name));
-                for object in &objects {
-                    gone.remove(&name_of(object));
+                for object in listed.into_objects() {
+                    gone.remove(&name_of(&object));
                     self.set(kind, object, Lane::Steady);
                 }
                 for (namespace, name) in gone {
@@ -81,7 +81,7 @@ impl Controller {
                 }
                 self.listed(kind, version);
             }
-            Change::Set(object) => self.set(kind, &object, kind.lane()),
+            Change::Set(object) => self.set(kind, object, kind.lane()),
             Change::Gone(object) => {
                 let (namespace, name) = name_of(&object);
                 self.remove(kind, &namespace, &name, version(&object.metadata));
@@ -91,15 +91,15 @@ impl Controller {
         self.index.record_overrides(Timestamp::now());
     }
 
-    fn set(&self, kind: Kind, object: &DynamicObject, lane: Lane) {
+    fn set(&self, kind: Kind, object: DynamicObject, lane: Lane) {
         let keys = match kind {
             Kind::Request => self.index.set_request(object),
-            Kind::Policy => self.index.set_policy(object),
-            Kind::Namespace => self.index.set_namespace(object),
+            Kind::Policy => self.index.set_policy(&object),
+            Kind::Namespace => self.index.set_namespace(&object),
             Kind::Target(kind) => self.index.set_target(kind, object),
-            Kind::Input(input) => self.index.set_input(input, object, self.metadata_only(kind)),
-            Kind::Rbac(kind) => self.index.set_rbac(kind, object),
-            Kind::NetworkPolicy => self.index.set_network_policy(object),
+            Kind::Input(input) => self.index.set_input(input, &object, self.metadata_only(kind)),
+            Kind::Rbac(kind) => self.index.set_rbac(kind, &object),
+            Kind::NetworkPolicy => self.index.set_network_policy(&object),
         };
         self.enqueue(keys, lane);
         self.tell_foreign_starts();
@@ -236,7 +236,7 @@ impl Controller {
         for step in &plan.steps {
             let written = self.writer.step(request, step).await;
             let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
-            self.learn(&written);
+            self.learn(written);
         }
         let ended = status.and_then(|status| Milestones::of(request, status, audit::ended_at(status)?));
         if let Some(milestones) = ended {
@@ -261,7 +261,7 @@ impl Controller {
         for step in &plan.steps {
             let written = self.writer.target_step(&observation.target.uid, step).await;
             let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
-            self.learn(&written);
+            self.learn(written);
         }
         if let Some(foreseen) = plan.foreseen {
             self.hooks.warned(foreseen);
@@ -273,11 +273,11 @@ impl Controller {
     }
 
     /// What we wrote is known at once, before the watch tells.
-    fn learn(&self, written: &Written) {
+    fn learn(&self, written: Written) {
         let keys = match written {
-            Written::Request(object) => self.index.wrote_request(object),
-            Written::NewRequest(object) => self.index.set_request(object),
-            Written::Target(kind, object) => self.index.wrote_target(*kind, object),
+            Written::Request(object) => self.index.wrote_request(*object),
+            Written::NewRequest(object) => self.index.set_request(*object),
+            Written::Target(kind, object) => self.index.wrote_target(kind, *object),
             Written::Other => vec![],
         };
         self.enqueue(keys, Lane::Prompt);

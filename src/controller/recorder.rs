@@ -2,12 +2,13 @@
 //! write the same number meet at the name, and the second reads what the first wrote.
 
 use crate::api::{ApprovalRecord, names};
-use crate::audit::{Fault, Keys, Misfit, Refusals, by_name, object_name};
+use crate::audit::{Fault, Keys, Misfit, Refusals, Sealed, by_name, object_name};
 use crate::binding::Keyring;
 use crate::controller::backoff::backoff;
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, Key};
 use crate::controller::leader::Leadership;
+use crate::controller::object::{Stored, api};
 use crate::controller::settings::Hooks;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
@@ -88,7 +89,7 @@ pub enum Broken {
 
 /// Reads and writes the trail in the operator's namespace.
 pub(super) struct Recorder {
-    records: Api<DynamicObject>,
+    records: Api<Stored>,
     config_maps: Api<ConfigMap>,
     index: Arc<Index>,
     keys: Keys,
@@ -113,7 +114,7 @@ impl Recorder {
     ) -> Self {
         let resource = ApiResource::erase::<ApprovalRecord>(&());
         Self {
-            records: Api::namespaced_with(client.clone(), namespace, &resource),
+            records: api(client, Some(namespace), &resource),
             config_maps: Api::namespaced(client.clone(), namespace),
             index,
             keys: by_name(&key.accepted()),
@@ -157,7 +158,7 @@ impl Recorder {
         loop {
             let list = call("read the audit trail", self.records.list(&page)).await?;
             for record in &list.items {
-                self.index.learn_record(spec(record), &keys)?;
+                self.index.learn_record(spec(&record.0), &keys)?;
             }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = page.continue_token(&token),
@@ -184,8 +185,8 @@ impl Recorder {
         Ok(())
     }
 
-    fn learn(&self, record: &DynamicObject) -> Result<Vec<Key>, Broken> {
-        let keys = self.index.learn_record(spec(record), &self.keys)?;
+    fn learn(&self, learned: Result<Vec<Key>, Fault>) -> Result<Vec<Key>, Broken> {
+        let keys = learned?;
         // Whoever retired our key waits for us to end.
         if self.index.signers().is_retired(self.key.id()) {
             return Err(Broken::Misfit(Misfit::Retired(self.key.id().into())));
@@ -262,10 +263,10 @@ impl Recorder {
                 error!(%error, "an entry of the audit trail cannot be signed");
                 None
             });
-            let Some(spec) = record else { return Ok(()) };
-            let object = self.object(&spec);
+            let Some(sealed) = record else { return Ok(()) };
+            let object = self.object(&sealed);
             match call("write the audit trail", self.records.create(&PostParams::default(), &object)).await {
-                Ok(stored) => look(self.learn(&stored)?),
+                Ok(stored) => look(self.learn(self.index.learn_sealed(sealed, spec(&stored.0), &self.keys))?),
                 // Another operator's, or our own, where the answer got lost. If neither is there, it is tried again later.
                 Err(error) if error.class() == Class::Conflict => {
                     let stood = self.index.next_sequence();
@@ -288,11 +289,11 @@ impl Recorder {
         }
     }
 
-    fn object(&self, spec: &crate::api::ApprovalRecordSpec) -> DynamicObject {
+    fn object(&self, sealed: &Sealed) -> Stored {
         let resource = ApiResource::erase::<ApprovalRecord>(&());
-        let mut object = DynamicObject::new(&object_name(spec.sequence), &resource);
-        object.data = json!({"spec": spec});
-        object
+        let mut object = DynamicObject::new(&object_name(sealed.record.sequence), &resource);
+        object.data = json!({"spec": sealed.spec});
+        Stored(object)
     }
 
     /// Reads on from where we stand.
@@ -303,7 +304,7 @@ impl Recorder {
             let Some(record) = call("read the audit trail", self.records.get_opt(&name)).await? else {
                 return Ok(keys);
             };
-            keys.extend(self.learn(&record)?);
+            keys.extend(self.learn(self.index.learn_record(spec(&record.0), &self.keys))?);
         }
     }
 

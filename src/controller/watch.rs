@@ -6,6 +6,7 @@
 use crate::controller::backoff::backoff;
 use crate::controller::index::{Name, name_of};
 use crate::controller::object::Stored;
+use crate::lifecycle::Packed;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
@@ -30,14 +31,43 @@ const LASTING: Duration = Duration::from_secs(2);
 pub(crate) enum Change {
     /// These are there, and more. Only where [`Scope::by_page`] says so.
     Page(Vec<DynamicObject>),
-    /// This is everything there is, beside what came by pages under these names, as of that resource version.
-    All(Vec<DynamicObject>, HashSet<Name>, i64),
+    /// This is everything there is, beside what came by pages, as of that resource version. Objects of these names are there,
+    /// among them those that came by pages.
+    All(Listed, HashSet<Name>, i64),
     /// An object is there, or changed.
     Set(DynamicObject),
     /// An object is gone.
     Gone(DynamicObject),
     /// Nothing happened up to that resource version.
     Nothing(i64),
+}
+
+/// Objects that were listed, those of long lists as text: as trees, thousands of them would take ten times the memory that they
+/// are kept in, for a moment, and for good where the allocator keeps it.
+#[derive(Default)]
+pub(crate) struct Listed(Vec<(i64, Item)>);
+
+enum Item {
+    Whole(DynamicObject),
+    Packed(Packed),
+}
+
+impl Listed {
+    fn push(&mut self, object: DynamicObject, pack: bool) {
+        let version = crate::lifecycle::version(&object.metadata);
+        let item = if pack { Packed::of(&object).map(Item::Packed) } else { None };
+        self.0.push((version, item.unwrap_or(Item::Whole(object))));
+    }
+
+    /// The objects, those first that were changed first: whatever a view has taken in of them, it lacks nothing that is older than
+    /// the newest in it.
+    pub(crate) fn into_objects(mut self) -> impl Iterator<Item = DynamicObject> {
+        self.0.sort_by_key(|(version, _)| *version);
+        self.0.into_iter().filter_map(|(_, item)| match item {
+            Item::Whole(object) => Some(object),
+            Item::Packed(packed) => packed.open(),
+        })
+    }
 }
 
 /// When a watch last spoke.
@@ -158,7 +188,7 @@ pub(crate) async fn follow(
 
 /// Tells everything there is. Returns as of which version.
 async fn list(api: &Api<Stored>, scope: Scope<'_>, sink: &mut impl FnMut(Change)) -> Result<String, super::Error> {
-    let (mut objects, mut told) = (vec![], HashSet::new());
+    let (mut listed, mut told) = (Listed::default(), HashSet::new());
     let first = ListParams {
         label_selector: scope.labels.map(String::from),
         field_selector: scope.fields.map(String::from),
@@ -167,19 +197,20 @@ async fn list(api: &Api<Stored>, scope: Scope<'_>, sink: &mut impl FnMut(Change)
     let mut params = first.clone();
     loop {
         let page = page(api, &params, scope.metadata_only).await?;
-        objects.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = first.clone().continue_token(&token),
-            None => {
-                let version = page.metadata.resource_version.unwrap_or_default();
-                sink(Change::All(objects, told, version.parse().unwrap_or(0)));
-                return Ok(version);
-            }
+        let more = page.metadata.continue_.filter(|token| !token.is_empty());
+        if more.is_some() {
+            told.extend(page.items.iter().map(name_of));
         }
-        if scope.by_page {
-            told.extend(objects.iter().map(name_of));
-            sink(Change::Page(std::mem::take(&mut objects)));
+        match more.is_some() && scope.by_page {
+            true => sink(Change::Page(page.items)),
+            false => page.items.into_iter().for_each(|object| listed.push(object, more.is_some())),
         }
+        let Some(token) = more else {
+            let version = page.metadata.resource_version.unwrap_or_default();
+            sink(Change::All(listed, told, version.parse().unwrap_or(0)));
+            return Ok(version);
+        };
+        params = first.clone().continue_token(&token);
     }
 }
 
@@ -303,16 +334,16 @@ mod tests {
     fn forgetful() -> Api<Stored> {
         let answer = |request: axum::http::Request<Body>| async move {
             let query = request.uri().query().unwrap_or_default().to_owned();
-            let page = |name: &str, more: &str| {
+            let page = |name: &str, changed: &str, more: &str| {
                 json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "7", "continue": more},
-                    "items": [{"metadata": {"name": name, "namespace": "a"}}]})
+                    "items": [{"metadata": {"name": name, "namespace": "a", "resourceVersion": changed}}]})
             };
             let (code, body) = match () {
                 () if query.contains("watch=true") => {
                     (410, json!({"status": "Failure", "reason": "Expired", "code": 410}))
                 }
-                () if query.contains("continue=") => (200, page("second", "")),
-                () => (200, page("first", "more")),
+                () if query.contains("continue=") => (200, page("second", "3", "")),
+                () => (200, page("first", "5", "more")),
             };
             let answer = axum::http::Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
             Ok::<_, Infallible>(answer.unwrap())
@@ -329,7 +360,7 @@ mod tests {
         let sink = |change| {
             told.borrow_mut().push(match change {
                 Change::Page(objects) => ("page", names(objects), 0),
-                Change::All(objects, earlier, _) => ("all", names(objects), earlier.len()),
+                Change::All(listed, earlier, _) => ("all", names(listed.into_objects().collect()), earlier.len()),
                 _ => unreachable!("the watch tells nothing"),
             });
         };
@@ -340,7 +371,7 @@ mod tests {
         let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (first, second) = (named(&["first"]), named(&["second"]));
         assert_eq!(told[..2], [("page", first, 0), ("all", second, 1)]);
-        assert_eq!(told[2], ("all", named(&["first", "second"]), 0));
+        assert_eq!(told[2], ("all", named(&["second", "first"]), 1), "what was changed first comes first");
     }
 
     #[test]

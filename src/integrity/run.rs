@@ -156,8 +156,8 @@ impl Integrity {
         let name = |object: &DynamicObject| object.metadata.name.clone().unwrap_or_default();
         let mut state = self.state();
         match change {
-            Change::All(objects, ..) => {
-                let ours = objects.into_iter().map(|object| (name(&object), object.data));
+            Change::All(listed, ..) => {
+                let ours = listed.into_objects().map(|object| (name(&object), object.data));
                 let ours: BTreeMap<_, _> = ours.filter(|(name, _)| state.expects(kind, name)).collect();
                 state.all(kind, &ours);
             }

@@ -233,10 +233,10 @@ pub fn index() -> Index {
 /// One object arrives.
 pub fn tell(index: &Index, kind: Kind, object: &DynamicObject) {
     let keys = match kind {
-        Kind::Request => index.set_request(object),
+        Kind::Request => index.set_request(object.clone()),
         Kind::Policy => index.set_policy(object),
         Kind::Namespace => index.set_namespace(object),
-        Kind::Target(kind) => index.set_target(kind, object),
+        Kind::Target(kind) => index.set_target(kind, object.clone()),
         Kind::Input(kind) => index.set_input(kind, object, false),
         Kind::Rbac(kind) => index.set_rbac(kind, object),
         Kind::NetworkPolicy => index.set_network_policy(object),

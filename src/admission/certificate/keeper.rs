@@ -169,7 +169,7 @@ impl Keeper {
 
     fn take_in(&self, change: Change) {
         match change {
-            Change::All(objects, ..) => self.see(objects.into_iter().next().and_then(secret_of)),
+            Change::All(listed, ..) => self.see(listed.into_objects().next().and_then(secret_of)),
             Change::Set(object) => match secret_of(object) {
                 // A watch may tell late of what was written over here since.
                 Some(secret) if self.is_older(version(&secret)) => return,

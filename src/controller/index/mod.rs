@@ -83,14 +83,14 @@ impl Index {
     }
 
     /// A request arrived. Returns what to look at.
-    pub fn set_request(&self, object: &DynamicObject) -> Vec<Key> {
-        let name = Arc::new(name_of(object));
+    pub fn set_request(&self, object: DynamicObject) -> Vec<Key> {
+        let name = Arc::new(name_of(&object));
         let known = |state: &State| state.request_version(&name) >= Some(version(&object.metadata));
         // Most of what a watch tells of requests is what we wrote ourselves: that costs nothing.
         if known(&self.read()) {
             return vec![];
         }
-        let facts = RequestFacts::read(object, &self.key);
+        let facts = RequestFacts::read(&object, &self.key);
         let mut state = self.write();
         if known(&state) {
             return vec![];
@@ -100,7 +100,7 @@ impl Index {
         state.remove_other(&name, object.metadata.uid.as_deref().unwrap_or_default());
         match facts {
             Ok(facts) => self.take_in_request(&mut state, &name, facts, object),
-            Err(broken) => take_in_broken(&mut state, name, broken, object),
+            Err(broken) => take_in_broken(&mut state, name, broken, object.metadata.uid.as_deref()),
         }
     }
 
@@ -109,9 +109,9 @@ impl Index {
         state: &mut State,
         name: &Arc<Name>,
         facts: RequestFacts,
-        object: &DynamicObject,
+        object: DynamicObject,
     ) -> Vec<Key> {
-        if state.record(&facts, object) {
+        if state.record(&facts, &object) {
             self.to_record.notify_one();
         }
         let finished = facts.status.state.is_final() && !facts.deleting;
@@ -128,8 +128,8 @@ impl Index {
     }
 
     /// Our own write returned this request: known at once, before the watch tells. Not where it is gone meanwhile.
-    pub fn wrote_request(&self, object: &DynamicObject) -> Vec<Key> {
-        let known = self.read().requests.contains_key(&name_of(object));
+    pub fn wrote_request(&self, object: DynamicObject) -> Vec<Key> {
+        let known = self.read().requests.contains_key(&name_of(&object));
         if known { self.set_request(object) } else { vec![] }
     }
 
@@ -143,8 +143,8 @@ impl Index {
     }
 
     /// A Job or held Pod arrived. Returns what to look at.
-    pub fn set_target(&self, kind: TargetKind, object: &DynamicObject) -> Vec<Key> {
-        let at = at_of(kind, object);
+    pub fn set_target(&self, kind: TargetKind, object: DynamicObject) -> Vec<Key> {
+        let at = at_of(kind, &object);
         let (before, was_past) = {
             let state = self.read();
             let known = state.targets.get(&at);
@@ -154,8 +154,12 @@ impl Index {
             // What rests saves no work: it would have to be read first.
             (known.and_then(|known| known.awake().cloned()), known.map(|known| known.outline.is_past_the_gate()))
         };
-        let facts = Arc::new(TargetFacts::read(kind, object, &self.key, before.as_deref()));
+        let facts = Arc::new(TargetFacts::read(kind, &object, &self.key, before.as_deref()));
         let mut state = self.write();
+        // The answer to our own write and the watch may tell of the same object at the same time.
+        if state.targets.get(&at).is_some_and(|known| known.outline.version >= facts.version) {
+            return vec![];
+        }
         state.targets_at(kind, facts.version);
         if state.record_target(kind, &facts) {
             self.to_record.notify_one();
@@ -174,8 +178,8 @@ impl Index {
     }
 
     /// Our own write returned this Job or Pod. Not where it is gone meanwhile.
-    pub fn wrote_target(&self, kind: TargetKind, object: &DynamicObject) -> Vec<Key> {
-        let known = self.read().targets.contains_key(&at_of(kind, object));
+    pub fn wrote_target(&self, kind: TargetKind, object: DynamicObject) -> Vec<Key> {
+        let known = self.read().targets.contains_key(&at_of(kind, &object));
         if known { self.set_target(kind, object) } else { vec![] }
     }
 
@@ -358,11 +362,11 @@ fn started_by_others(was_past_the_gate: bool, now: &TargetFacts) -> bool {
 }
 
 /// A request arrived that this version cannot read.
-fn take_in_broken(state: &mut State, name: Arc<Name>, broken: BrokenRequest, object: &DynamicObject) -> Vec<Key> {
+fn take_in_broken(state: &mut State, name: Arc<Name>, broken: BrokenRequest, uid: Option<&str>) -> Vec<Key> {
     tracing::warn!(
         namespace = name.0,
         name = name.1,
-        uid = object.metadata.uid.as_deref(),
+        uid,
         error = broken.error,
         "a stored request cannot be read; it is not approved"
     );

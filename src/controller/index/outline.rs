@@ -43,13 +43,20 @@ pub(super) struct RequestOutline {
 }
 
 impl RequestOutline {
-    /// Of a request for the target at that place, whose uid, where one is known there, is `there`.
-    pub fn of(facts: &RequestFacts, at: Option<Arc<At>>, there: Option<&Arc<str>>, common: &mut Common) -> Self {
+    /// Of a request for the target at that place, whose uid, where one is known there, is `there`. `uid` is its own where that
+    /// is kept already.
+    pub fn of(
+        facts: &RequestFacts,
+        uid: Option<Arc<str>>,
+        at: Option<Arc<At>>,
+        there: Option<&Arc<str>>,
+        common: &mut Common,
+    ) -> Self {
         let status = &facts.status;
         let shared = |uid: &str| there.filter(|there| ***there == *uid).cloned().unwrap_or_else(|| uid.into());
         let finished = status.state.is_final();
         Self {
-            uid: facts.uid.as_str().into(),
+            uid: uid.unwrap_or_else(|| facts.uid.as_str().into()),
             version: facts.version,
             created: facts.created,
             state: status.state,
@@ -108,10 +115,11 @@ pub(super) struct TargetOutline {
 }
 
 impl TargetOutline {
-    pub fn of(facts: &TargetFacts, common: &mut Common) -> Self {
+    /// Of a Job or Pod; `uid` is its own where that is kept already.
+    pub fn of(facts: &TargetFacts, uid: Option<Arc<str>>, common: &mut Common) -> Self {
         let account = facts.work.traits.service_account.as_str();
         Self {
-            uid: facts.uid.as_str().into(),
+            uid: uid.unwrap_or_else(|| facts.uid.as_str().into()),
             version: facts.version,
             created: facts.created,
             held: facts.held,

@@ -50,7 +50,7 @@ impl Watched {
                 "annotations": {"countersign.dev/created-by": "alice", "countersign.dev/overridden-by": "bob",
                     "countersign.dev/override-reason": "the site burns"}},
             "spec": {"suspend": suspend, "template": {"spec": {}}}, "status": status});
-        self.index.set_target(TargetKind::Job, &serde_json::from_value(job).unwrap());
+        self.index.set_target(TargetKind::Job, serde_json::from_value(job).unwrap());
     }
 
     fn overridden(&mut self) {
@@ -72,12 +72,12 @@ impl Watched {
         if deleting {
             request["metadata"]["deletionTimestamp"] = json!(NOW);
         }
-        self.index.set_request(&serde_json::from_value(request).unwrap())
+        self.index.set_request(serde_json::from_value(request).unwrap())
     }
 
     fn waiting(&self) -> Option<ApprovalRecordSpec> {
         self.index.record_overrides(NOW.parse().unwrap());
-        self.index.next_record().unwrap()
+        self.index.next_record().unwrap().map(|sealed| sealed.record)
     }
 
     /// What waits to be recorded about the override.

@@ -116,10 +116,13 @@ impl State {
     }
 
     /// Keeps a request that arrived. What was known of that name before is forgotten already.
-    pub fn insert_request(&mut self, name: &Arc<Name>, facts: Arc<RequestFacts>, object: &DynamicObject) {
+    pub fn insert_request(&mut self, name: &Arc<Name>, facts: Arc<RequestFacts>, object: DynamicObject) {
+        // Keys that are there already stay: each name and uid is kept once.
+        let name = &self.requests.get_key_value(name).map_or_else(|| name.clone(), |(known, _)| known.clone());
+        let uid = self.by_uid.get_key_value(facts.uid.as_str()).map(|(known, _)| known.clone());
         let at = target_of(&facts).map(|at| self.place(at));
         let there = at.as_ref().and_then(|at| self.targets.get(at)).map(|target| &target.outline.uid);
-        let outline = RequestOutline::of(&facts, at.clone(), there, &mut self.common);
+        let outline = RequestOutline::of(&facts, uid, at.clone(), there, &mut self.common);
         self.by_uid.insert(outline.uid.clone(), name.clone());
         if let Some(at) = at {
             match self.by_target.entry(at) {
@@ -129,7 +132,7 @@ impl State {
         }
         let (version, finished) = (outline.version, outline.state.is_final() && !outline.deleting);
         let recorded = finished && self.is_recorded(&facts);
-        let mut kept = Kept::new(outline, facts, object.clone());
+        let mut kept = Kept::new(outline, facts, object);
         match recorded {
             true => forget_details(&mut kept),
             false => self.keep_awake(Which::Request(name.clone()), version),
@@ -298,9 +301,10 @@ impl State {
     }
 
     /// Keeps a Job or Pod that arrived.
-    pub fn insert_target(&mut self, at: At, facts: Arc<TargetFacts>, object: &DynamicObject) {
+    pub fn insert_target(&mut self, at: At, facts: Arc<TargetFacts>, object: DynamicObject) {
         let at = self.place(at);
-        let outline = TargetOutline::of(&facts, &mut self.common);
+        let uid = self.targets.get(&at).map(|known| known.outline.uid.clone()).filter(|known| **known == *facts.uid);
+        let outline = TargetOutline::of(&facts, uid, &mut self.common);
         self.forget_target_tables(&at);
         for input in outline.inputs.iter().filter(|_| outline.held) {
             let key = (at.0.clone(), input.kind, input.name.clone());
@@ -310,7 +314,7 @@ impl State {
             self.by_cron_job.entry(uid.clone()).or_default().insert(at.clone());
         }
         self.keep_awake(Which::Target(at.clone()), outline.version);
-        self.targets.insert(at, Kept::new(outline, facts, object.clone()).into());
+        self.targets.insert(at, Kept::new(outline, facts, object).into());
     }
 
     pub fn remove_target(&mut self, at: &At) {

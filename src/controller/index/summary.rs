@@ -66,7 +66,7 @@ mod tests {
                 "metadata": {"name": name, "namespace": "a", "uid": name, "resourceVersion": "1", "creationTimestamp": created},
                 "spec": {"runID": "r", "stepID": "s", "requestedBy": "w", "reason": "why"},
                 "status": {"state": state, "matches": rules.into_iter().collect::<Vec<_>>()}});
-            index.set_request(&serde_json::from_value(object).unwrap());
+            index.set_request(serde_json::from_value(object).unwrap());
         };
         let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
         assert_eq!(index.open_requests(now).oldest, SignedDuration::ZERO);

@@ -30,7 +30,7 @@ fn everything_is_what_was_looked_at_as_it_arrived_and_is_there() {
         "metadata": {"name": "p", "resourceVersion": "2"}, "spec": {"rules": [{"name": "r", "decision": "Allow"}]}}))));
     looked.extend(index.set_target(
         TargetKind::Job,
-        &object(
+        object(
             json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "held", "namespace": "a", "uid": "j",
             "resourceVersion": "3", "annotations": {names::CREATED_BY: "alice"}}, "spec": {"suspend": true}}),
         ),
@@ -42,7 +42,7 @@ fn everything_is_what_was_looked_at_as_it_arrived_and_is_there() {
         ("unreadable", 7, "Pending", false, json!({"no": "text"})),
         ("unreadable-going", 8, "Pending", true, json!({"no": "text"})),
     ] {
-        looked.extend(index.set_request(&request(name, version, state, deleting, run)));
+        looked.extend(index.set_request(request(name, version, state, deleting, run)));
     }
     let everything: BTreeSet<Key> = index.everything().into_iter().collect();
     assert_eq!(everything, looked);

@@ -32,34 +32,34 @@ fn run() -> Vec<Key> {
 #[test]
 fn a_change_concerns_the_requests_that_rest_on_it() {
     let index = index();
-    assert_eq!(index.set_request(&request(1, "u", "job", "Pending")), run());
-    assert_eq!(index.set_target(TargetKind::Job, &job(2, "job")), run());
-    assert_eq!(index.set_target(TargetKind::Job, &job(3, "other")), []);
+    assert_eq!(index.set_request(request(1, "u", "job", "Pending")), run());
+    assert_eq!(index.set_target(TargetKind::Job, job(2, "job")), run());
+    assert_eq!(index.set_target(TargetKind::Job, job(3, "other")), []);
     assert_eq!(index.remove_target(TargetKind::Job, "a", "job"), run());
     assert_eq!(index.remove_policy("p", 4), run());
-    index.set_request(&request(5, "u", "job", "Released"));
-    assert_eq!(index.set_target(TargetKind::Job, &job(6, "job")), [], "a finished request rests on nothing");
+    index.set_request(request(5, "u", "job", "Released"));
+    assert_eq!(index.set_target(TargetKind::Job, job(6, "job")), [], "a finished request rests on nothing");
     assert_eq!(index.remove_policy("p", 7), []);
 }
 
 #[test]
 fn what_is_older_than_what_is_known_changes_nothing() {
     let index = index();
-    index.set_request(&request(5, "u", "job", "Released"));
-    assert_eq!(index.set_request(&request(4, "u", "job", "Pending")), []);
+    index.set_request(request(5, "u", "job", "Released"));
+    assert_eq!(index.set_request(request(4, "u", "job", "Pending")), []);
     assert_eq!(index.observe("a", "run").unwrap().request.status.state, crate::api::State::Released);
     index.remove_request("a", "run");
-    assert_eq!(index.wrote_request(&request(6, "u", "job", "Pending")), [], "our own late answer revives nothing");
+    assert_eq!(index.wrote_request(request(6, "u", "job", "Pending")), [], "our own late answer revives nothing");
     assert!(index.observe("a", "run").is_none());
 }
 
 #[test]
 fn a_request_that_replaced_another_unseen_is_known_by_its_own_target() {
     let index = index();
-    index.set_request(&request(1, "u1", "job", "Pending"));
-    index.set_request(&request(2, "u2", "other", "Pending"));
-    assert_eq!(index.set_target(TargetKind::Job, &job(3, "job")), []);
-    assert_eq!(index.set_target(TargetKind::Job, &job(4, "other")), run());
+    index.set_request(request(1, "u1", "job", "Pending"));
+    index.set_request(request(2, "u2", "other", "Pending"));
+    assert_eq!(index.set_target(TargetKind::Job, job(3, "job")), []);
+    assert_eq!(index.set_target(TargetKind::Job, job(4, "other")), run());
 }
 
 #[test]
@@ -67,12 +67,12 @@ fn a_request_that_cannot_be_read_is_not_observed_but_may_go() {
     let index = index();
     let mut broken = request(1, "u", "job", "Pending");
     broken.data["spec"]["runID"] = json!({"not": "text"});
-    assert_eq!(index.set_request(&broken), []);
+    assert_eq!(index.set_request(broken.clone()), []);
     assert!(index.observe("a", "run").is_none() && index.letting_go("a", "run").is_none());
     broken.metadata.resource_version = Some("2".into());
     broken.metadata.finalizers = Some(vec!["x".into(), crate::api::names::FINALIZER.into()]);
     broken.metadata.deletion_timestamp = broken.metadata.creation_timestamp.clone();
-    assert_eq!(index.set_request(&broken), run());
+    assert_eq!(index.set_request(broken), run());
     assert_eq!(index.letting_go("a", "run").unwrap().letting_go, Some(1));
 }
 
@@ -91,14 +91,14 @@ fn in_a_gated_namespace_what_is_held_is_looked_at_and_a_start_by_others_is_told_
         job.data["spec"]["suspend"] = json!(suspend);
         job
     };
-    assert_eq!(index.set_target(TargetKind::Job, &stamped(1, true)), []);
+    assert_eq!(index.set_target(TargetKind::Job, stamped(1, true)), []);
     assert_eq!(index.set_namespace(&namespace(2, "enforce")), vec![key.clone()]);
-    assert_eq!(index.set_target(TargetKind::Job, &stamped(3, true)), vec![key.clone()]);
+    assert_eq!(index.set_target(TargetKind::Job, stamped(3, true)), vec![key.clone()]);
     assert_eq!(index.remove_policy("p", 4), [key]);
     assert!(index.take_foreign_starts().is_empty());
-    assert_eq!(index.set_target(TargetKind::Job, &stamped(5, false)), []);
+    assert_eq!(index.set_target(TargetKind::Job, stamped(5, false)), []);
     assert_eq!(index.take_foreign_starts().len(), 1);
-    index.set_target(TargetKind::Job, &stamped(6, false));
+    index.set_target(TargetKind::Job, stamped(6, false));
     assert!(index.take_foreign_starts().is_empty(), "told once");
 }
 
@@ -115,7 +115,7 @@ fn the_operators_home_and_system_namespaces_are_never_gated() {
 fn another_editor_of_the_same_policy_is_a_change() {
     let index = index();
     index.set_complete();
-    index.set_request(&request(1, "u", "job", "Pending"));
+    index.set_request(request(1, "u", "job", "Pending"));
     let policy = |version: i64, editor: Option<&str>| -> DynamicObject {
         let mut policy = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "ApprovalPolicy",
             "metadata": {"name": "p", "resourceVersion": version.to_string(), "labels": {"v": version.to_string()}},
@@ -177,8 +177,8 @@ fn a_change_of_rights_concerns_what_is_held_and_runs_as_that_account() {
     let (role, binding) = (RbacKind::ClusterRole, RbacKind::RoleBinding);
     let mut job = job(2, "job");
     job.data["spec"]["template"] = json!({"spec": {"serviceAccountName": "ci"}});
-    index.set_request(&request(1, "u", "job", "Pending"));
-    index.set_target(TargetKind::Job, &job);
+    index.set_request(request(1, "u", "job", "Pending"));
+    index.set_target(TargetKind::Job, job);
     assert_eq!(index.set_rbac(role, &may_patch(3)), []);
     assert_eq!(index.set_rbac(binding, &bound_to(4, "ci")), [], "nothing is decided before everything is known");
     index.set_complete();
@@ -198,15 +198,15 @@ fn a_change_of_rights_concerns_what_is_held_and_runs_as_that_account() {
     index.set_rbac(role, &may_patch(10));
     assert_eq!(index.names(Kind::Rbac(binding)), HashSet::from([("a".to_string(), "ci".to_string())]));
     assert_eq!(index.names(Kind::Rbac(role)), HashSet::from([(String::new(), "edit".to_string())]));
-    index.set_request(&request(11, "u", "job", "Released"));
+    index.set_request(request(11, "u", "job", "Released"));
     assert_eq!(index.remove_rbac(binding, "a", "ci", 12), [], "a finished request rests on nothing");
 }
 
 #[test]
 fn a_network_policy_concerns_what_is_held_in_its_namespace() {
     let index = index();
-    index.set_request(&request(1, "u", "job", "Pending"));
-    index.set_target(TargetKind::Job, &job(2, "job"));
+    index.set_request(request(1, "u", "job", "Pending"));
+    index.set_target(TargetKind::Job, job(2, "job"));
     index.set_complete();
     let open = || index.observe("a", "run").unwrap().surroundings().open_egress;
     assert!(open());
@@ -240,8 +240,8 @@ mod trail {
     /// Writes what waits. Returns the transitions, and what to look at.
     fn write(index: &Index) -> (Vec<String>, Vec<Key>) {
         let Some(record) = index.next_record().unwrap() else { return (vec![], vec![]) };
-        let told = record.entries.iter().map(|e| e.transition.as_str().to_string()).collect();
-        let looked_at = index.learn_record(&serde_json::to_value(record).unwrap(), &keys()).unwrap();
+        let told = record.record.entries.iter().map(|e| e.transition.as_str().to_string()).collect();
+        let looked_at = index.learn_record(&record.spec, &keys()).unwrap();
         (told, looked_at)
     }
 
@@ -256,19 +256,19 @@ mod trail {
     fn what_arrives_is_recorded_once_and_kept_in_full_until_then() {
         let index = index();
         index.set_trail_read();
-        index.set_request(&request(1, "u", "job", "Pending"));
+        index.set_request(request(1, "u", "job", "Pending"));
         assert_eq!(write(&index), (vec!["Requested".into()], run()), "what waited for its record is looked at");
-        index.set_request(&released(2));
+        index.set_request(released(2));
         let reason = || index.observe("a", "run").unwrap().request.spec.reason.clone();
         assert_eq!(reason(), "why", "its record is not written yet");
         assert_eq!(write(&index), (vec!["Released".into()], vec![]));
         assert_eq!(reason(), "", "details of what is finished and recorded are forgotten");
-        index.set_request(&released(3));
+        index.set_request(released(3));
         assert_eq!((index.unrecorded(), reason()), (0, String::new()), "seen again, it tells nothing new");
         // Once deletion is asked for, it is let go only because everything is recorded.
         let mut deleting = released(4);
         deleting.metadata.deletion_timestamp = deleting.metadata.creation_timestamp.clone();
-        index.set_request(&deleting);
+        index.set_request(deleting);
         let observation = index.observe("a", "run").unwrap();
         let key = Keyring::from_seed(&[7; 32]).unwrap();
         assert!(observation.observed(&key, true, None, jiff::Timestamp::now()).recorded);
@@ -279,15 +279,15 @@ mod trail {
     fn after_a_restart_only_what_is_missing_is_recorded() {
         let before = index();
         before.set_trail_read();
-        before.set_request(&request(1, "u", "job", "Pending"));
-        let record = serde_json::to_value(before.next_record().unwrap().unwrap()).unwrap();
+        before.set_request(request(1, "u", "job", "Pending"));
+        let record = before.next_record().unwrap().unwrap().spec;
         let index = index();
         index.learn_record(&record, &keys()).unwrap();
         index.set_trail_read();
-        index.set_request(&released(2));
+        index.set_request(released(2));
         assert_eq!(write(&index).0, ["Released"]);
         index.forget_the_gone();
-        index.set_request(&released(3));
+        index.set_request(released(3));
         assert_eq!(index.unrecorded(), 0, "what is known of those that are there is kept");
     }
 
@@ -311,7 +311,7 @@ mod trail {
         index.set_trail_read();
         assert_eq!(write(&index), (vec!["Refused".into()], vec![]));
         assert_eq!(refuse(500), 1);
-        let record = index.next_record().unwrap().unwrap();
+        let record = index.next_record().unwrap().unwrap().record;
         assert_eq!((record.entries[0].count, record.entries[0].key.as_str()), (Some(49), "refused-5a/2/Refused"));
     }
 
@@ -320,7 +320,7 @@ mod trail {
         let index = index();
         index.set_trail_read();
         index.set_trail_broken();
-        index.set_request(&request(1, "u", "job", "Pending"));
+        index.set_request(request(1, "u", "job", "Pending"));
         assert!(index.next_record().unwrap().is_none() && index.unrecorded() == 1);
         let observation = index.observe("a", "run").unwrap();
         let key = Keyring::from_seed(&[7; 32]).unwrap();
@@ -336,13 +336,13 @@ fn what_is_known_of_the_trail_says_what_may_not_be_pruned() {
     let keys = crate::audit::by_name(&[index.key.public()]);
     let write = || {
         while let Some(record) = index.next_record().unwrap() {
-            index.learn_record(&serde_json::to_value(record).unwrap(), &keys).unwrap();
+            index.learn_record(&record.spec, &keys).unwrap();
         }
     };
     let time = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
     let (before, after) = (time("2025-12-31T23:59:59Z"), time("2026-01-01T00:00:00Z"));
     index.set_trail_read();
-    index.set_request(&request(1, "u", "job", "Pending"));
+    index.set_request(request(1, "u", "job", "Pending"));
     assert!(!index.kept_trail().is_settled(before), "not everything is known yet");
     index.set_complete();
     let trail = index.kept_trail();
@@ -351,12 +351,12 @@ fn what_is_known_of_the_trail_says_what_may_not_be_pruned() {
     let trail = index.kept_trail();
     assert_eq!((trail.first, trail.length, trail.pruned, trail.unfinished), (1, 1, 0, Some(1)));
     assert!(trail.is_settled(after));
-    index.set_request(&request(2, "u", "job", "Released"));
+    index.set_request(request(2, "u", "job", "Released"));
     assert_eq!(index.kept_trail().unfinished, None, "it has ended");
     let mut broken = request(3, "x", "job", "Released");
     broken.metadata.name = Some("broken".into());
     broken.data["spec"]["runID"] = json!({"not": "text"});
-    index.set_request(&broken);
+    index.set_request(broken);
     assert!(!index.kept_trail().is_settled(after), "nobody knows what there is to record of that one");
     index.remove_request("a", "broken");
     assert!(index.kept_trail().is_settled(after));
@@ -382,8 +382,8 @@ fn what_had_ended_when_the_trail_was_pruned_is_not_recorded_again() {
     index.learn_record(&serde_json::to_value(record).unwrap(), &keys).unwrap();
     assert_eq!(index.check_trail_beginning(), Ok(()));
     index.set_trail_read();
-    index.set_request(&ended(1, "old", "2026-01-01T12:00:00Z"));
+    index.set_request(ended(1, "old", "2026-01-01T12:00:00Z"));
     assert_eq!(index.unrecorded(), 0, "it was recorded before");
-    index.set_request(&ended(2, "new", "2026-01-02T12:00:00Z"));
+    index.set_request(ended(2, "new", "2026-01-02T12:00:00Z"));
     assert_eq!(index.unrecorded(), 2, "asked and denied");
 }

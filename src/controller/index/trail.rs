@@ -1,7 +1,9 @@
 //! The audit trail beside what is watched: what there is to record of each request as it arrives.
 
-use crate::api::{ApprovalRecordSpec, TargetKind, Transition};
-use crate::audit::{self, Checkpoint, Fault, Head, Keys, MOST_WAITING, Overriding, Refusals, Signers, Told};
+use crate::api::{TargetKind, Transition};
+use crate::audit::{
+    self, Checkpoint, Fault, Head, Keys, Ledger, MOST_WAITING, Overriding, Refusals, Sealed, Signers, Told,
+};
 use crate::binding::{CanonicalError, Keyring, job_hash};
 use crate::controller::index::state::{At, Request, State, forget_details};
 use crate::controller::index::{Index, Key};
@@ -9,13 +11,26 @@ use crate::lifecycle::{Gate, RequestFacts, TargetFacts, tells_of_override};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 impl Index {
     /// Takes in a stored record. Returns what to look at: what waited for it.
     pub fn learn_record(&self, spec: &Value, keys: &Keys) -> Result<Vec<Key>, Fault> {
+        self.learn(spec, |ledger| ledger.learn(spec, keys))
+    }
+
+    /// Takes in the record that was sealed here and is stored like this.
+    pub fn learn_sealed(&self, sealed: Sealed, stored: &Value, keys: &Keys) -> Result<Vec<Key>, Fault> {
+        self.learn(stored, |ledger| ledger.learn_sealed(sealed, stored, keys))
+    }
+
+    fn learn(
+        &self,
+        spec: &Value,
+        learn: impl FnOnce(&mut Ledger) -> Result<BTreeSet<String>, Fault>,
+    ) -> Result<Vec<Key>, Fault> {
         let mut state = self.write();
-        let mut uids = state.ledger.learn(spec, keys)?;
+        let mut uids = learn(&mut state.ledger)?;
         // An override is recorded under the uid of what was started, and a request may wait for that to be let go.
         for (at, uid) in overridden(spec) {
             uids.extend(state.bound_to(&at, &uid).map(|kept| kept.outline.uid.to_string()));
@@ -128,7 +143,7 @@ impl Index {
     }
 
     /// The record to write next, if there is something to record.
-    pub fn next_record(&self) -> Result<Option<ApprovalRecordSpec>, CanonicalError> {
+    pub fn next_record(&self) -> Result<Option<Sealed>, CanonicalError> {
         self.read().ledger.next(&self.key)
     }
 

@@ -67,7 +67,7 @@ async fn hear(client: Client, namespace: String, tell: mpsc::UnboundedSender<Opt
     let scope = Scope { fields: Some(&one), ..Scope::default() };
     let told = |change| {
         let lease = match change {
-            Change::All(objects, ..) => objects.into_iter().next().and_then(lease_of),
+            Change::All(listed, ..) => listed.into_objects().next().and_then(lease_of),
             Change::Set(object) => lease_of(object),
             Change::Gone(_) => None,
             Change::Page(_) | Change::Nothing(_) => return,

@@ -48,7 +48,7 @@ pub(crate) enum Change {
 pub(crate) struct Listed(Vec<(i64, Item)>);
 
 enum Item {
-    Whole(DynamicObject),
+    Whole(Box<DynamicObject>),
     Packed(Packed),
 }
 
@@ -56,7 +56,7 @@ impl Listed {
     fn push(&mut self, object: DynamicObject, pack: bool) {
         let version = crate::lifecycle::version(&object.metadata);
         let item = if pack { Packed::of(&object).map(Item::Packed) } else { None };
-        self.0.push((version, item.unwrap_or(Item::Whole(object))));
+        self.0.push((version, item.unwrap_or_else(|| Item::Whole(object.into()))));
     }
 
     /// The objects, those first that were changed first: whatever a view has taken in of them, it lacks nothing that is older than
@@ -64,7 +64,7 @@ impl Listed {
     pub(crate) fn into_objects(mut self) -> impl Iterator<Item = DynamicObject> {
         self.0.sort_by_key(|(version, _)| *version);
         self.0.into_iter().filter_map(|(_, item)| match item {
-            Item::Whole(object) => Some(object),
+            Item::Whole(object) => Some(*object),
             Item::Packed(packed) => packed.open(),
         })
     }

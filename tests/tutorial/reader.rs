@@ -135,8 +135,10 @@ fn environment(home: &Path) -> Result<Vec<(&'static str, OsString)>> {
         ("CARGO_TARGET_DIR", target()?.into()),
         ("COUNTERSIGN_CACHE", or("COUNTERSIGN_CACHE", Path::new(&cache).join("countersign"))),
     ];
-    let kept = ["KUBEBUILDER_ASSETS", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"];
-    environment.extend(kept.into_iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    // With another profile everything would be built anew.
+    let profile = ["CARGO_INCREMENTAL", "CARGO_PROFILE_DEV_DEBUG"];
+    let kept = ["KUBEBUILDER_ASSETS", "RUSTUP_TOOLCHAIN", "RUSTFLAGS"].into_iter().chain(profile);
+    environment.extend(kept.filter_map(|name| Some((name, env::var_os(name)?))));
     Ok(environment)
 }
 

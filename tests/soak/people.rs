@@ -8,7 +8,7 @@ use crate::support::{create, job, merge, policy, request};
 use crate::tally::Tally;
 use anyhow::{Context, Result, bail, ensure};
 use kube::Error;
-use kube::api::{Api, DeleteParams, DynamicObject};
+use kube::api::{Api, DeleteParams, DynamicObject, Preconditions};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -218,17 +218,22 @@ async fn made(api: &Api<DynamicObject>, object: &Value) -> Result<()> {
     .await
 }
 
-/// Deletes it, and waits until it is gone.
+/// Deletes it, and waits until it is gone. Another of its name may come: the gate asks anew for a Job that is still held and does
+/// not tell how the request before ended.
 async fn gone(api: &Api<DynamicObject>, name: &str) -> Result<()> {
+    let uid = |object: Option<DynamicObject>| object.and_then(|object| object.metadata.uid);
+    let Some(before) = uid(tried(|| api.get_opt(name)).await?) else { return Ok(()) };
+    let this_one =
+        DeleteParams::background().preconditions(Preconditions { uid: Some(before.clone()), resource_version: None });
     tried(|| async {
-        match api.delete(name, &DeleteParams::background()).await {
-            Err(Error::Api(status)) if status.code == 404 => Ok(()),
+        match api.delete(name, &this_one).await {
+            Err(Error::Api(status)) if [404, 409].contains(&status.code) => Ok(()),
             other => other.map(drop),
         }
     })
     .await?;
     let began = Instant::now();
-    while tried(|| api.get_opt(name)).await?.is_some() {
+    while uid(tried(|| api.get_opt(name)).await?).as_ref() == Some(&before) {
         ensure!(began.elapsed() < PATIENCE, "{name} does not go away");
         tokio::time::sleep(PAUSE * 3).await;
     }

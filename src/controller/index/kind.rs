@@ -1,6 +1,7 @@
 //! What is watched, and what is looked at.
 
 use crate::api::{InputKind, TargetKind};
+use crate::controller::index::Name;
 use crate::controller::queue::{Grouped, Lane};
 use crate::risk::RbacKind;
 
@@ -13,6 +14,13 @@ pub enum Key {
     Policy(String),
     /// A Job or Pod in a gated namespace, by namespace, kind and name.
     Target(String, TargetKind, String),
+}
+
+impl Key {
+    /// Of the request of that name.
+    pub(in crate::controller) fn request((namespace, name): &Name) -> Self {
+        Self::Request(namespace.clone(), name.clone())
+    }
 }
 
 impl Grouped for Key {

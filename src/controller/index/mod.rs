@@ -122,7 +122,7 @@ impl Index {
             state.look_for_override(&at);
         }
         if !finished {
-            keys.insert(Key::Request(name.0.clone(), name.1.clone()));
+            keys.insert(Key::request(name));
         }
         keys.into_iter().collect()
     }
@@ -370,7 +370,7 @@ fn take_in_broken(state: &mut State, name: Arc<Name>, broken: BrokenRequest, uid
         error = broken.error,
         "a stored request cannot be read; it is not approved"
     );
-    let letting_go = broken.letting_go.map(|_| Key::Request(name.0.clone(), name.1.clone()));
+    let letting_go = broken.letting_go.map(|_| Key::request(&name));
     state.requests.insert(name, Request::Broken(broken));
     letting_go.into_iter().collect()
 }

@@ -122,16 +122,19 @@ impl Index {
         let state = self.read();
         let name = (namespace.to_string(), name.to_string());
         let kept = state.request(&name)?;
-        let request = kept.facts(|object| self.read_again(RequestFacts::read(object, &self.key).ok(), &name))?;
+        let request = readable(kept.facts(|object| RequestFacts::read(object, &self.key).ok()), &name.0, &name.1)?;
         let facts = state.namespaces.get(namespace).cloned();
         let gate = facts.as_ref().map_or(Gate::Off, |n| n.gate);
         let at = kept.outline.at.clone();
         let kind = at.as_ref().map_or(TargetKind::Job, |at| at.1);
-        let target = at.as_deref().and_then(|at| {
-            let found = self.target_at(&state, at)?;
-            let whose = claim(&Contender::of(&request), &found, &state.contenders(at), gate);
-            Some((found, whose))
-        });
+        let target = match at.as_deref().filter(|at| state.targets.contains_key(*at)) {
+            None => None,
+            Some(at) => {
+                let found = self.target_at(&state, at)?;
+                let whose = claim(&Contender::of(&request), &found, &state.contenders(at), gate);
+                Some((found, whose))
+            }
+        };
         let observation = Observation {
             policies: state.policy_set.clone(),
             policies_version: state.policies_version,
@@ -174,15 +177,7 @@ impl Index {
 
     fn target_at(&self, state: &State, at: &At) -> Option<Arc<TargetFacts>> {
         let read = |object: &DynamicObject| Some(TargetFacts::read(at.1, object, &self.key, None));
-        state.targets.get(at)?.facts(read)
-    }
-
-    /// Nothing is decided of what was readable when it arrived and is not any more.
-    fn read_again(&self, facts: Option<RequestFacts>, (namespace, name): &Name) -> Option<RequestFacts> {
-        if facts.is_none() {
-            tracing::error!(namespace, name, "what is kept of a request cannot be read; nothing is decided about it");
-        }
-        facts
+        readable(state.targets.get(at)?.facts(read), &at.0, &at.2)
     }
 
     /// Keeps whole what was looked at: it will be again.
@@ -242,6 +237,14 @@ impl Index {
         keys.extend(state.letting_go());
         keys
     }
+}
+
+/// What was readable when it arrived and is not any more is not gone: nothing is decided about it.
+fn readable<T>(facts: Option<T>, namespace: &str, name: &str) -> Option<T> {
+    if facts.is_none() {
+        tracing::error!(namespace, name, "what is kept of this object cannot be read; restart the operator");
+    }
+    facts
 }
 
 /// Admission asks the same index, so that no verdict waits for the API server.

@@ -229,7 +229,7 @@ impl State {
         let mut keys: Vec<Key> = self
             .targeting(at)
             .filter(|(_, kept)| !kept.outline.state.is_final())
-            .map(|(name, _)| Key::Request(name.0.clone(), name.1.clone()))
+            .map(|(name, _)| Key::request(name))
             .collect();
         keys.extend(self.gated_key(at));
         keys
@@ -253,12 +253,12 @@ impl State {
     pub fn letting_go(&self) -> Vec<Key> {
         let broken = |request: &Request| matches!(request, Request::Broken(broken) if broken.letting_go.is_some());
         let found = self.requests.iter().filter(|(_, request)| broken(request));
-        found.map(|(name, _)| Key::Request(name.0.clone(), name.1.clone())).collect()
+        found.map(|(name, _)| Key::request(name)).collect()
     }
 
     pub fn unfinished(&self, wanted: impl Fn(&Name) -> bool) -> Vec<Key> {
         let found = self.outlines().filter(|(name, outline)| outline.is_open() && wanted(name));
-        found.map(|(name, _)| Key::Request(name.0.clone(), name.1.clone())).collect()
+        found.map(|(name, _)| Key::request(name)).collect()
     }
 
     /// Older Jobs of the same CronJob that wait.

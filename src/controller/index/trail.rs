@@ -320,7 +320,7 @@ impl State {
         let name = self.by_uid.get(uid)?.clone();
         let kept = self.request(&name)?;
         if kept.outline.is_open() {
-            return Some(Key::Request(name.0.clone(), name.1.clone()));
+            return Some(Key::request(&name));
         }
         let facts = kept.facts(|object| RequestFacts::read(object, key).ok())?;
         if self.is_recorded(&facts)

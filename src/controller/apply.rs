@@ -2,7 +2,7 @@
 
 use crate::api::{ApprovalPolicyStatus, ApprovalRequestStatus, InputKind, TargetKind, names};
 use crate::binding::Snapshot;
-use crate::controller::error::{Class, Error, call};
+use crate::controller::error::{Error, call};
 use crate::controller::object;
 use crate::lifecycle::{Deletion, PolicyFacts, RequestFacts, Step, TargetFacts, TargetPatch};
 use crate::risk::RbacKind;
@@ -56,26 +56,18 @@ impl Writer {
                 let finalizer = request.finalizer.unwrap_or_default();
                 self.remove_finalizer(at, &request.resource_version, finalizer).await.map(|()| Written::Other)
             }
-            other => self.target_step(&request.uid, other).await,
+            other => self.target_step(other).await,
         }
     }
 
-    /// Carries out one step that concerns no request's own object, for the request, or the Job or Pod, of that uid.
-    pub(super) async fn target_step(&self, uid: &str, step: &Step) -> Result<Written, Error> {
+    /// Carries out one step that concerns no request's own object.
+    pub(super) async fn target_step(&self, step: &Step) -> Result<Written, Error> {
         match step {
             Step::KeepSnapshot(snapshot) => self.keep(snapshot).await,
             Step::Release(patch) => self.target("release the target", patch).await,
             Step::Ask(request) => self.ask(request).await,
             Step::Delete(deletion) => self.delete(deletion).await,
-            Step::Close(patch) => match self.target("close the target", patch).await {
-                // A Job that refuses the note still ends its request: it stays suspended either way.
-                Err(error) if error.class() == Class::Refused => {
-                    let (namespace, name) = (&patch.namespace, &patch.name);
-                    tracing::warn!(namespace, name, uid, %error, "the end of a request could not be noted on its Job");
-                    Ok(Written::Other)
-                }
-                other => other,
-            },
+            Step::Close(patch) => self.target("close the target", patch).await,
             // These are a request's own, and `step` makes them.
             Step::WriteStatus(_) | Step::RemoveFinalizer => Ok(Written::Other),
         }
@@ -98,7 +90,8 @@ impl Writer {
 
     /// Deletes a Job, if it is still as it was seen. What it owns is left without an owner: the request stays, and tells.
     async fn delete(&self, job: &Deletion) -> Result<Written, Error> {
-        let api: Api<Job> = Api::namespaced(self.client.clone(), &job.namespace);
+        // As an object of any kind: reading a typed Job would bring code for every kind of volume there is.
+        let api = object::api(&self.client, Some(&job.namespace), &targets(TargetKind::Job));
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Orphan),
             preconditions: Some(Preconditions {

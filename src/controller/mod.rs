@@ -18,6 +18,7 @@ mod recorder;
 mod retry_after;
 mod run;
 mod settings;
+mod trouble;
 pub(crate) mod watch;
 mod watches;
 

@@ -11,6 +11,7 @@ use crate::controller::index::{Index, Key, Kind, name_of};
 use crate::controller::leader::Leadership;
 use crate::controller::queue::{Lane, Queue};
 use crate::controller::settings::{Hooks, ReadSecrets};
+use crate::controller::trouble::Trouble;
 use crate::controller::watch::Change;
 use crate::controller::watches::Watches;
 use crate::lifecycle::{Milestones, Note, Plan, Step, plan, plan_gate, plan_policy, version};
@@ -40,16 +41,6 @@ pub struct Controller {
     pub(super) troubles: Mutex<HashMap<Key, Trouble>>,
     /// One permit for each watch that has listed everything.
     pub(super) listed: Semaphore,
-}
-
-/// Failures of one key, so far.
-#[derive(Default)]
-pub(super) struct Trouble {
-    failures: u32,
-    /// What the API server said to the release.
-    refused: Option<String>,
-    /// Until when the API server asked to be left alone, whatever news there is.
-    rests_until: Option<Instant>,
 }
 
 impl Controller {
@@ -235,8 +226,7 @@ impl Controller {
         let end = status.and_then(|status| audit::end(&request.uid, status));
         for step in &plan.steps {
             let written = self.writer.step(request, step).await;
-            let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
-            self.learn(written);
+            self.learn(written.or_else(|error| self.despite(key, &request.uid, step, error))?);
         }
         let ended = status.and_then(|status| Milestones::of(request, status, audit::ended_at(status)?));
         if let Some(milestones) = ended {
@@ -259,9 +249,8 @@ impl Controller {
             self.queue.add_after(key.clone(), Duration::try_from(next.duration_since(now)).unwrap_or_default());
         }
         for step in &plan.steps {
-            let written = self.writer.target_step(&observation.target.uid, step).await;
-            let written = written.inspect_err(|error| self.note_refusal(key, step, error))?;
-            self.learn(written);
+            let written = self.writer.target_step(step).await;
+            self.learn(written.or_else(|error| self.despite(key, &observation.target.uid, step, error))?);
         }
         if let Some(foreseen) = plan.foreseen {
             self.hooks.warned(foreseen);
@@ -306,19 +295,11 @@ impl Controller {
 
     /// How long the API server asked to be left alone with that yet.
     fn rest(&self, key: &Key) -> Option<Duration> {
-        let until = self.troubles().get(key)?.rests_until?;
-        until.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+        self.troubles().get(key)?.rest(Instant::now())
     }
 
     fn retry(&self, key: &Key, error: &Error) {
-        let failures = {
-            let mut troubles = self.troubles();
-            let trouble = troubles.entry(key.clone()).or_default();
-            trouble.failures = trouble.failures.saturating_add(1);
-            let asked = error.wait(Duration::ZERO);
-            trouble.rests_until = (!asked.is_zero()).then(|| Instant::now() + asked);
-            trouble.failures
-        };
+        let failures = self.troubles().entry(key.clone()).or_default().failed(error, Instant::now());
         // The first retry of a conflict comes from the watch that tells of the other writer; this one is the safety net.
         let wait = error.wait(backoff(BACKOFF, failures));
         let uid = self.index.uid(key);
@@ -335,11 +316,28 @@ impl Controller {
         self.troubles().get(key).and_then(|trouble| trouble.refused.clone())
     }
 
-    /// The next look says so in the open.
-    fn note_refusal(&self, key: &Key, step: &Step, error: &Error) {
-        if matches!(step, Step::Release(_)) && error.class() == Class::Refused {
-            self.troubles().entry(key.clone()).or_default().refused = Some(error.server_message());
+    /// What a step failed with, unless it is done without. A release that is refused is told by the next look.
+    fn despite(&self, key: &Key, uid: &str, step: &Step, error: Error) -> Result<Written, Error> {
+        if error.class() != Class::Refused {
+            return Err(error);
         }
+        match step {
+            Step::Release(_) => {
+                self.troubles().entry(key.clone()).or_default().refused = Some(error.server_message());
+                Err(error)
+            }
+            // A Job that refuses the note for good still ends its request: it stays suspended either way.
+            Step::Close(patch) if self.is_not_to_be_noted(key) => {
+                let (namespace, name) = (&patch.namespace, &patch.name);
+                warn!(namespace, name, uid, %error, "the end of a request could not be noted on its Job");
+                Ok(Written::Other)
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn is_not_to_be_noted(&self, key: &Key) -> bool {
+        self.troubles().entry(key.clone()).or_default().is_not_to_be_noted(Instant::now())
     }
 
     fn forget_trouble(&self, key: &Key) {

@@ -4,6 +4,7 @@ use crate::case::{Case, RUN};
 use crate::judge::End;
 use crate::*;
 use countersign_testbed::{Answer, Effect};
+use serde_json::Value;
 
 /// How long a storm lasts.
 const STORM: Duration = Duration::from_secs(2);
@@ -139,4 +140,51 @@ async fn a_record_that_conflicts_with_nothing_is_tried_more_and_more_rarely() ->
     eprintln!("records that conflict: {asked} requests in {STORM:?}");
     ensure!((2..=MOST * 2).contains(&asked), "{asked} requests for records in {STORM:?}");
     case.ends(End::Started).await
+}
+
+/// What an API server says that has just started and does not know its roles yet.
+const NO_ROLES_YET: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"jobs.batch \"run\" is forbidden: User \"system:serviceaccount:countersign-system:countersign\" cannot patch resource \"jobs\" in API group \"batch\": RBAC: clusterrole.rbac.authorization.k8s.io \"countersign\" not found","reason":"Forbidden","code":403}"#;
+/// What somebody else's policy says to a note on a Job.
+const NO_NOTES: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"admission webhook \"others.example\" denied the request: nobody writes to Jobs","code":403}"#;
+
+/// Alice denies while every write on the Job is refused with that.
+async fn denied_under(name: &str, refusal: &'static str) -> Result<Case> {
+    let stand = beside().await?;
+    let case = Case::pending(name).await?;
+    let effect = answer(403, "application/json", refusal);
+    stand.proxy.storm(Fault { method: "PATCH".into(), path: case.path("jobs"), effect });
+    case.deny().await?;
+    Ok(case)
+}
+
+/// What is noted on the Job of the end of its request.
+async fn noted(case: &Case) -> Result<Value> {
+    Ok(case.space.get("jobs", RUN).await?["metadata"]["annotations"]["countersign.dev/closed"].clone())
+}
+
+/// A denial without its note would be forgotten with its request, and the Job could be asked for again.
+#[tokio::test]
+async fn a_denial_is_noted_on_its_job_though_the_api_server_refuses_that_at_first() -> Result<()> {
+    let case = denied_under("faults-403", NO_ROLES_YET).await?;
+    tokio::time::sleep(STORM).await;
+    ensure!(case.stored().await?["status"]["state"] != "Denied", "it ended without its note");
+    beside().await?.proxy.calm(&case.part());
+    case.comes_to("Denied", RESUMES).await?;
+    let note = noted(&case).await?;
+    ensure!(note == format!("Denied {}", case.digest), "{note}");
+    case.ends(End::Held).await
+}
+
+/// Nobody waits for good for the end of a request because its Job takes no note.
+#[tokio::test]
+async fn a_denial_whose_note_is_refused_for_good_ends_its_request_all_the_same() -> Result<()> {
+    let case = denied_under("faults-403-for-good", NO_NOTES).await?;
+    let took = case.comes_to("Denied", Duration::from_secs(30)).await?;
+    let stand = beside().await?;
+    stand.proxy.calm(&case.part());
+    eprintln!("denied after {took:?} without a note");
+    ensure!(took > Duration::from_secs(9), "given up after {took:?}");
+    ensure!(noted(&case).await?.is_null(), "there is a note");
+    ensure!(stand.operator.log().contains("could not be noted on its Job"), "nothing was said of it");
+    case.ends(End::Held).await
 }

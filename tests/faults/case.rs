@@ -76,6 +76,13 @@ impl Case {
         Ok(())
     }
 
+    /// Alice says no.
+    pub async fn deny(&self) -> Result<()> {
+        let review = json!({"spec": {"review": {"decision": "Deny", "digest": self.digest, "comment": "no"}}});
+        merge(&self.requests, RUN, &review).await.context("alice denies")?;
+        Ok(())
+    }
+
     /// Alice's one patch, which may be refused.
     pub async fn try_to_approve(&self) -> kube::Result<DynamicObject> {
         let review = json!({"spec": {"review": {"decision": "Approve", "digest": self.digest}}});
@@ -103,13 +110,18 @@ impl Case {
 
     /// Waits until the request is released, for so long at most. How long that took.
     pub async fn released(&self, most: Duration) -> Result<Duration> {
+        self.comes_to("Released", most).await
+    }
+
+    /// Waits until the request is in that state, for so long at most. How long that took.
+    pub async fn comes_to(&self, wanted: &str, most: Duration) -> Result<Duration> {
         let began = Instant::now();
         loop {
             let state = self.stored().await.map(|stored| stored["status"]["state"].clone());
-            if state.as_ref().is_ok_and(|state| state == "Released") {
+            if state.as_ref().is_ok_and(|state| state == wanted) {
                 return Ok(began.elapsed());
             }
-            ensure!(began.elapsed() < most, "not released within {most:?}, but {state:?}");
+            ensure!(began.elapsed() < most, "not {wanted} within {most:?}, but {state:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

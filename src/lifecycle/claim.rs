@@ -1,6 +1,7 @@
 //! One request owns a target's uid.
 
 use crate::api::{Requester, State, TargetKind};
+use crate::lifecycle::target_patch::Closed;
 use crate::lifecycle::{Gate, Marks, RequestFacts, TargetFacts};
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -91,7 +92,8 @@ pub fn claim(me: &Contender, job: &TargetFacts, others: &[Contender], gate: Gate
         }
     }
     // The request that was denied may be gone; what it wrote on the Job is not. A bound request reads its own end there.
-    if !me.bound_to(job) && job.closed.as_deref().is_some_and(|c| c.starts_with("Denied ")) {
+    let denied = |closed: Closed<'_>| closed.state == State::Denied.as_str() && !closed.is_of(&me.uid, None);
+    if !me.bound_to(job) && job.closed.as_deref().map(Closed::read).is_some_and(denied) {
         return Claim::Denied("an earlier request".into());
     }
     let rival = others

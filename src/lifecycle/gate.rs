@@ -1,12 +1,13 @@
 //! What becomes of a Job or Pod that a gated namespace holds: started at once, asked for, left alone, or deleted. Pure.
 
 use crate::api::policy::{Decision, OnDenied};
-use crate::api::{State, TargetKind, names};
+use crate::api::{TargetKind, names};
 use crate::binding::{
     BoundJob, InputRef, InputState, Keyring, Receipt, ReceiptJob, Shown, Snapshot, bound, digest, job_hash, sha256,
 };
 use crate::lifecycle::evaluate::{beyond_release, derived_tags};
 use crate::lifecycle::plan::Deletion;
+use crate::lifecycle::target_patch::Closed;
 use crate::lifecycle::{
     Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, bounds, message, obstacles,
     target_patch,
@@ -331,7 +332,7 @@ fn after_end(o: &Held<'_>, closed: &str) -> Plan {
     if asked || !o.requests.iter().all(recorded) {
         return Plan::idle();
     }
-    let state = closed.split(' ').next().unwrap_or(State::Denied.as_str());
+    let state = Closed::read(closed).state;
     let text = format!("{} is deleted: its request ended as {state}, and it will never run", target.noun());
     let note = Note { warning: false, reason: "Deleted".into(), message: text };
     Plan { steps: vec![delete(target)], note: Some(note), ..Plan::idle() }

@@ -3,6 +3,7 @@
 use crate::api::{ApprovalRequestStatus, Requester, State, TargetKind};
 use crate::binding::{InputRef, InputState, Keyring, Receipt, Snapshot};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
+use crate::lifecycle::target_patch::Closed;
 use crate::lifecycle::{
     Claim, Cluster, Foreseen, Gate, NamespaceFacts, Override, RequestFacts, Surroundings, TargetFacts, end, message,
     release, status, target_patch,
@@ -222,10 +223,10 @@ fn overridden<'a>(o: &'a Observed<'_>) -> Option<&'a Override> {
 /// The end that the target says this request had: a crash came before the status was written.
 fn own_close(o: &Observed<'_>) -> Option<State> {
     let Target::Found(job, Claim::Owner) = &o.target else { return None };
-    let (state, digest) = job.closed.as_deref()?.split_once(' ')?;
-    let ours = o.request.status.digest.as_deref() == Some(digest);
+    let closed = Closed::read(job.closed.as_deref()?);
+    let ours = closed.is_of(&o.request.uid, o.request.status.digest.as_deref());
     let ends = [State::Denied, State::Expired, State::Cancelled];
-    ends.into_iter().find(|end| ours && end.as_str() == state)
+    ends.into_iter().find(|end| ours && end.as_str() == closed.state)
 }
 
 fn decide(o: &Observed<'_>) -> Plan {
@@ -400,7 +401,7 @@ pub(super) fn seconds(n: i64) -> SignedDuration {
 /// The name and value of the annotation that an end without approval leaves on the Job, if it is to be written.
 pub(super) fn close_step(o: &Observed<'_>, state: State) -> Option<Step> {
     let Target::Found(job, Claim::Owner) = &o.target else { return None };
-    let value = target_patch::closed_value(state, o.request.status.digest.as_deref());
+    let value = target_patch::closed_value(state, o.request.status.digest.as_deref(), &o.request.uid);
     let gone = job.deleting || o.request.status.target.as_ref().is_some_and(|t| t.uid != job.uid);
     let others = job.receipt.is_some();
     let done = job.closed.as_deref() == Some(&value);

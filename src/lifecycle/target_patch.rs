@@ -92,9 +92,37 @@ fn ungate(target: &TargetFacts) -> Vec<Value> {
     ]
 }
 
-/// What `countersign.dev/closed` says for this end.
-pub fn closed_value(state: State, digest: Option<&str>) -> String {
-    format!("{} {}", state.as_str(), digest.unwrap_or("unbound"))
+/// What `countersign.dev/closed` says of the end of the request of that uid: `Denied sha256:… 6f1c…`.
+pub fn closed_value(state: State, digest: Option<&str>, request: &str) -> String {
+    format!("{} {} {request}", state.as_str(), digest.unwrap_or("unbound"))
+}
+
+/// What `countersign.dev/closed` says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Closed<'a> {
+    /// How the request ended.
+    pub state: &'a str,
+    /// What it was bound to.
+    digest: Option<&'a str>,
+    /// Its uid.
+    request: Option<&'a str>,
+}
+
+impl<'a> Closed<'a> {
+    /// Reads a note, whoever wrote it.
+    pub fn read(note: &'a str) -> Self {
+        let mut words = note.split(' ');
+        let state = words.next().unwrap_or_default();
+        Self { state, digest: words.next(), request: words.next() }
+    }
+
+    /// Whether it tells of the request of that uid. A note without a uid tells of the one that is bound to the same.
+    pub fn is_of(&self, uid: &str, digest: Option<&str>) -> bool {
+        match self.request {
+            Some(request) => request == uid,
+            None => digest.is_some() && self.digest == digest,
+        }
+    }
 }
 
 /// Writes on the target that its request ended without approval. The target stays as it is.

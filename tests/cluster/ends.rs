@@ -5,6 +5,11 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// What is noted on a Job when a request that is bound to this ends without approval.
+fn note(state: &str, digest: &str, request: &Value) -> String {
+    format!("{state} {digest} {}", request["metadata"]["uid"].as_str().unwrap_or_default())
+}
+
 fn closed(job: &Value) -> String {
     job["metadata"]["annotations"]["countersign.dev/closed"].as_str().unwrap_or_default().to_string()
 }
@@ -19,7 +24,7 @@ async fn denied_is_final_for_the_job() -> Result<()> {
     space.review(&alice, "run", "Deny", &digest).ok().await?;
     let end = space.state("run", "Denied").await?;
     assert_eq!(end["status"]["message"], "denied by alice");
-    assert_eq!(closed(&space.get("jobs", "run").await?), format!("Denied {digest}"));
+    assert_eq!(closed(&space.get("jobs", "run").await?), note("Denied", &digest, &end));
     // Request shopping: milder claims for the same Job.
     let mut milder = request("again", Some("run"));
     milder["spec"]["reason"] = json!("harmless");
@@ -53,7 +58,7 @@ async fn both_clocks_run_out_on_time_and_another_request_may_bind() -> Result<()
     let (until, expired) =
         (at(&end["status"]["pendingUntil"])?, at(&condition("Expired").context("Expired")?["lastTransitionTime"])?);
     assert!((0..=3).contains(&expired.duration_since(until).as_secs()), "expired {expired}, due {until}");
-    assert_eq!(closed(&space.get("jobs", "run").await?), format!("Expired {digest}"));
+    assert_eq!(closed(&space.get("jobs", "run").await?), note("Expired", &digest, &end));
     let alice = cluster.user("alice", &["sre"])?;
     assert!(space.review(&alice, "run", "Approve", &digest).refused().await?.contains("is Expired already"));
     assert!(!space.started("run").await?);

@@ -17,6 +17,8 @@ pub async fn end(bench: &Bench, run: &Run) -> Result<Value> {
     let released = job.as_ref().map(|job| &job["metadata"]["annotations"]["countersign.dev/released"]);
     let digest = request.as_ref().map(|request| &request.object["status"]["digest"]).or(released);
     let digest = digest.and_then(|digest| digest.as_str().map(String::from));
+    let uid = request.as_ref().map(|request| &request.object["metadata"]["uid"]);
+    let uid = uid.and_then(|uid| uid.as_str().map(String::from));
     let name = request.as_ref().map_or(run.name.clone(), |request| request.name.clone());
     let end = json!({
         "request": request.map(|request| of_request(&request.object)),
@@ -24,8 +26,8 @@ pub async fn end(bench: &Bench, run: &Run) -> Result<Value> {
         "trail": bench.trail.transitions(&run.name).await?,
     });
     let mut text = end.to_string();
-    if let Some(digest) = digest {
-        text = text.replace(&digest, "{digest}");
+    for (own, told) in [(digest, "{digest}"), (uid, "{uid}")] {
+        text = own.map_or_else(|| text.clone(), |own| text.replace(&own, told));
     }
     text = text.replace(&name, "{request}").replace(&run.name, "{run}");
     let text = Regex::new(r"\d{4}-\d\d-\d\dT[0-9:.]+Z")?.replace_all(&text, "{time}");

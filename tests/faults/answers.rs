@@ -171,7 +171,8 @@ async fn a_denial_is_noted_on_its_job_though_the_api_server_refuses_that_at_firs
     beside().await?.proxy.calm(&case.part());
     case.comes_to("Denied", RESUMES).await?;
     let note = noted(&case).await?;
-    ensure!(note == format!("Denied {}", case.digest), "{note}");
+    let uid = &case.stored().await?["metadata"]["uid"];
+    ensure!(note == format!("Denied {} {}", case.digest, uid.as_str().unwrap_or_default()), "{note}");
     case.ends(End::Held).await
 }
 

@@ -99,11 +99,11 @@ proptest! {
     }
 }
 
-/// The end that the Job notes about the binding in force.
+/// The end that the Job notes of the request that is there.
 fn note(world: &World) -> Option<String> {
     let closed = world.job.as_ref()?["metadata"]["annotations"]["countersign.dev/closed"].as_str()?;
-    let (state, digest) = closed.split_once(' ')?;
-    (world.status().digest.as_deref() == Some(digest)).then(|| state.to_string())
+    let words: Vec<&str> = closed.split(' ').collect();
+    (world.request["metadata"]["uid"] == words[2]).then(|| words[0].to_string())
 }
 
 proptest! {

@@ -54,7 +54,7 @@ fn allow_needs_nobody_and_deny_takes_nobody() {
     let mut world = World::new("Deny");
     world.settle();
     assert_eq!((world.status().state, world.running()), (State::Denied, false));
-    assert_eq!(world.job.unwrap()["metadata"]["annotations"]["countersign.dev/closed"], "Denied unbound");
+    assert_eq!(world.job.unwrap()["metadata"]["annotations"]["countersign.dev/closed"], "Denied unbound r1");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_denial_ends_it_even_beside_an_approval() {
     world.settle();
     assert_eq!((world.status().state, world.running()), (State::Denied, false));
     let closed = world.job.as_ref().unwrap()["metadata"]["annotations"]["countersign.dev/closed"].clone();
-    assert_eq!(closed, json!(format!("Denied {digest}")));
+    assert_eq!(closed, json!(format!("Denied {digest} r1")));
 }
 
 #[test]

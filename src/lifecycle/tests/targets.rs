@@ -152,6 +152,25 @@ fn closed(world: &mut World, note: &str) {
     world.edit_job(|job| job["metadata"]["annotations"] = json!({"countersign.dev/closed": note}));
 }
 
+/// As an operator sees it that has not heard yet that the request was bound.
+#[test]
+fn a_note_tells_of_the_end_of_the_request_that_it_names_whatever_that_is_bound_to() {
+    let noted = |note: &str| {
+        let mut world = World::new("Allow");
+        world.policies[0].1["rules"][0].as_object_mut().unwrap().remove("when");
+        closed(&mut world, note);
+        world.settle();
+        (world.status().state, world.running())
+    };
+    for (note, state) in [("Expired", State::Expired), ("Cancelled", State::Cancelled), ("Denied", State::Denied)] {
+        assert_eq!(noted(&format!("{note} sha256:00 r1")), (state, false), "{note}");
+    }
+    assert_eq!(noted("Expired sha256:00 r0"), (State::Released, true), "that was another request");
+    assert_eq!(noted("Expired sha256:00"), (State::Released, true), "and that may have been");
+    assert_eq!(noted("Denied sha256:00 r0"), (State::Pending, false), "denied is final for the Job");
+    assert_eq!(noted("Denied sha256:00"), (State::Pending, false));
+}
+
 #[test]
 fn a_forged_note_hides_nothing_of_what_will_run() {
     let mounting = || {

@@ -177,7 +177,7 @@ fn what_happens_during_a_wait_still_counts() {
     assert_eq!((world.status().state, world.status().waits_until), (State::Denied, None));
     assert_eq!(
         world.job.as_ref().unwrap()["metadata"]["annotations"]["countersign.dev/closed"],
-        json!(format!("Denied {digest}"))
+        json!(format!("Denied {digest} r1"))
     );
 
     let mut world = waiting();

@@ -29,6 +29,8 @@ pub(super) enum Mutant {
     ReceiptUnseen,
     /// The note on the Job that its request ended is not seen.
     CloseUnseen,
+    /// The note on the Job does not tell whose end it is, but what that was bound to.
+    CloseUnnamed,
     /// An operator acts on a review that is not stored yet.
     ActedOnUnstored,
     /// Who is of no group that policy names counts as if they were.
@@ -73,6 +75,10 @@ impl Mutant {
             Self::WorkUnbound => facts.work_hash = Ok("sha256:00".into()),
             Self::ReceiptUnseen => facts.receipt = None,
             Self::CloseUnseen => facts.closed = None,
+            Self::CloseUnnamed => {
+                let unnamed = |note: String| note.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
+                facts.closed = facts.closed.take().map(unnamed);
+            }
             _ => {}
         }
     }
@@ -80,7 +86,9 @@ impl Mutant {
 
 /// Whether the search comes to a state that breaks that invariant, and how many states it took.
 fn breaks(mutant: Mutant, invariant: Invariant) -> (bool, usize) {
-    let model = Cluster::new(Bounds { events: 2, faults: 1, versions: 5 }, &[(Rule::One, Rule::Two)], Some(mutant));
+    // What is allowed meanwhile starts by whoever does not know that it ended.
+    let policies = if mutant == Mutant::CloseUnnamed { (Rule::Two, Rule::Allow) } else { (Rule::One, Rule::Two) };
+    let model = Cluster::new(Bounds { events: 2, faults: 1, versions: 5 }, &[policies], Some(mutant));
     let until = HasDiscoveries::AllOf([invariant.name()].into());
     let checker = model.checker().threads(1).finish_when(until).spawn_bfs().join();
     (checker.discovery(invariant.name()).is_some(), checker.unique_state_count())
@@ -101,6 +109,7 @@ fn every_defect_breaks_an_invariant() {
         (Mutant::ClockStopped, Invariant::I3),
         (Mutant::ReceiptUnseen, Invariant::I3),
         (Mutant::CloseUnseen, Invariant::I5),
+        (Mutant::CloseUnnamed, Invariant::I2),
         (Mutant::ActedOnUnstored, Invariant::I4),
         (Mutant::OutsidersCounted, Invariant::I1),
         (Mutant::RequesterCounted, Invariant::I1),

@@ -45,6 +45,9 @@ pub(super) struct Settled {
     starts: [u8; 2],
 }
 
+/// The uids of the Job and of the one that may take its name.
+const JOBS: [&str; 2] = ["j0", "j1"];
+
 /// Time between a deadline and its end, longer than what the operator grants.
 const GRACE: SignedDuration = SignedDuration::from_secs(1);
 
@@ -85,12 +88,15 @@ impl Memo {
         let job = self.job(server.stored.job);
         let stored = self.requests.get(server.stored.request).clone();
         let meanings: Vec<Meaning> = self.bound.get(&digest).into_iter().flatten().cloned().collect();
-        // Where policy allows a start at that moment, and nowhere else, two are let pass, and not followed any further. With a
-        // Job that is deleted before any status was stored goes the proof that it was started: the one that took its name may
-        // start. And who has not seen yet that the request was bound does not know that the note on the Job is its end.
+        // Where policy allows a start at that moment, and nowhere else, one is let pass, and not followed any further: with a
+        // Job that is deleted goes what it told of its request, be it that it was started before any status said so, or that
+        // the request ended. The one that took its name may start.
         let allowed = meanings.iter().all(|m| m.rule == Rule::Allow);
-        let past = server.starts[1 - job.uid] > 0 || self.status(stored.status).state.is_final();
-        if server.starts[job.uid] > 0 || (past && !allowed) {
+        let info = self.status(stored.status);
+        let ended = info.state.is_final() && info.state != State::Released;
+        let other = info.uid.as_deref().is_some_and(|uid| uid != JOBS[job.uid]);
+        let past = server.starts[1 - job.uid] > 0 || (ended && other);
+        if server.starts[job.uid] > 0 || (ended && !other) || (past && !allowed) {
             return Some(Invariant::I2);
         }
         server.allowed = allowed;
@@ -159,7 +165,7 @@ impl Memo {
         let info = self.stored_status(end);
         let job = self.job(end.stored.job);
         let request = self.requests.get(end.stored.request).clone();
-        let gone = info.uid.as_deref().is_some_and(|uid| uid != ["j0", "j1"][job.uid]);
+        let gone = info.uid.as_deref().is_some_and(|uid| uid != JOBS[job.uid]);
         let started = end.starts.iter().any(|n| *n > 0);
         let explained = match info.state {
             State::Released => return (!started).then_some(Invariant::I3),
@@ -194,15 +200,14 @@ impl Memo {
         }
         let job = self.job(server.stored.job);
         let info = self.stored_status(server);
-        // A Job that is gone tells nothing, and a note that another operator wrote over this plan's tells of another end: either
-        // is one that the same facts allow.
-        let gone = info.uid.as_deref().is_some_and(|uid| uid != ["j0", "j1"][job.uid]);
+        // A Job that is gone tells nothing.
+        let gone = info.uid.as_deref().is_some_and(|uid| uid != JOBS[job.uid]);
         let planned = left.iter().find_map(|write| match write {
             Write::Status { status, .. } => Some(self.status(Some(*status)).state),
             _ => None,
         });
-        let note = planned.zip(info.digest).map(|(end, digest)| format!("{} {}", end.as_str(), self.texts.get(digest)));
-        let told = note.is_some() && job.closed == note;
+        let noted = job.closed.as_deref().and_then(|note| note.split(' ').next());
+        let told = noted.is_some() && noted == planned.map(State::as_str);
         if gone || !(told || server.starts[job.uid] > 0) {
             return None;
         }

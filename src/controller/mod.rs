@@ -14,6 +14,7 @@ pub(crate) mod object;
 mod pruner;
 mod queue;
 mod reconcile;
+mod record_pages;
 mod recorder;
 mod retry_after;
 mod run;

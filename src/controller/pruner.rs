@@ -8,21 +8,21 @@ use crate::audit::{Checkpoint, Fault, Held, Keys, Retention, chain, object_name}
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, KeptTrail};
 use crate::controller::leader::Leadership;
+use crate::controller::object::{self, Stored};
+use crate::controller::record_pages::RecordPages;
 use crate::controller::recorder::{self, pruned_through, read_config_map};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use kube::api::{Api, DeleteParams, ListParams, Preconditions};
+use kube::api::{Api, DeleteParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::{error, info, warn};
 
-/// Records that are read at a time.
-const PAGE: u32 = 100;
-/// Pages that are pruned in one round at most: at ten minutes a round, more than fifty releases a second write.
-const PAGES: usize = 500;
+/// Records that are pruned in one round at most: at ten minutes a round, more than fifty releases a second write.
+const RECORDS: usize = 50_000;
 
 /// Why nothing was pruned.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ enum Failure {
 
 /// Deletes from the trail in the operator's namespace what need not be kept.
 pub(super) struct Pruner {
-    records: Api<DynamicObject>,
+    records: Api<Stored>,
     config_maps: Api<ConfigMap>,
     index: Arc<Index>,
     leadership: Leadership,
@@ -55,7 +55,7 @@ impl Pruner {
     ) -> Self {
         let resource = ApiResource::erase::<ApprovalRecord>(&());
         Self {
-            records: Api::namespaced_with(client.clone(), namespace, &resource),
+            records: object::api(client, Some(namespace), &resource),
             config_maps: Api::namespaced(client.clone(), namespace),
             index,
             leadership,
@@ -122,17 +122,16 @@ impl Pruner {
 
     /// Calls `each` with one record after the other from the oldest on, until it wants no more.
     async fn pages(&self, mut each: impl FnMut(&DynamicObject) -> Result<bool, Fault>) -> Result<(), Failure> {
-        let mut page = ListParams::default().limit(PAGE);
-        for _ in 0..PAGES {
-            let list = call("read the audit trail", self.records.list(&page)).await?;
-            for record in &list.items {
-                if !each(record)? {
+        let (mut pages, mut read) = (RecordPages::new(&self.records), 0);
+        while let Some(records) = pages.next().await? {
+            read += records.len();
+            for record in records {
+                if !each(&record.0)? {
                     return Ok(());
                 }
             }
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
-                None => break,
+            if read >= RECORDS {
+                break;
             }
         }
         Ok(())
@@ -147,7 +146,7 @@ impl Pruner {
         };
         let name = object_name(sequence);
         let Some(record) = call("read the audit trail", self.records.get_opt(&name)).await? else { return Ok(0) };
-        let spec = recorder::spec(&record);
+        let spec = recorder::spec(&record.0);
         let same = spec["last"] == last && chain::hash(spec).is_ok_and(|stored| stored == *hash);
         if !same {
             warn!(name, "the ConfigMap {} does not tell of this record: nothing is taken as exported", names::EXPORTED);

@@ -9,12 +9,13 @@ use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, Key};
 use crate::controller::leader::Leadership;
 use crate::controller::object::{Stored, api};
+use crate::controller::record_pages::RecordPages;
 use crate::controller::settings::Hooks;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -35,8 +36,6 @@ const OVERDUE: SignedDuration = SignedDuration::from_secs(15);
 const REFUSALS: Duration = Duration::from_secs(1);
 /// Least time between two checkpoints.
 const CHECKPOINTS: Duration = Duration::from_secs(5);
-/// Records that are read at a time.
-const PAGE: u32 = 100;
 /// Waits after a failure, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 /// Who writes the ConfigMaps, in the words of server-side apply.
@@ -154,15 +153,10 @@ impl Recorder {
         let published = published(&self.config_maps).await?;
         let own = [&self.key.accepted(), self.key.retired()].concat();
         let mut keys = by_name(&published.into_iter().chain(own).collect::<Vec<_>>());
-        let mut page = ListParams::default().limit(PAGE);
-        loop {
-            let list = call("read the audit trail", self.records.list(&page)).await?;
-            for record in &list.items {
+        let mut pages = RecordPages::new(&self.records);
+        while let Some(records) = pages.next().await? {
+            for record in records {
                 self.index.learn_record(spec(&record.0), &keys)?;
-            }
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
-                None => break,
             }
         }
         self.index.check_trail_beginning()?;

@@ -4,9 +4,10 @@
 //! record's `spec` as stored, without `signature`. The hash of a record is the SHA-256 of the same bytes.
 
 use crate::api::{ApprovalRecordSpec, RecordEntry};
-use crate::binding::{CanonicalError, Keyring, canonical, hash_text};
+use crate::binding::{CanonicalError, Keyring, canonical_around, hash_text};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 /// `previous` of the first record.
 pub const GENESIS: &str = "genesis";
@@ -25,6 +26,26 @@ pub struct Head {
 impl Default for Head {
     fn default() -> Self {
         Self { length: 0, hash: GENESIS.into() }
+    }
+}
+
+/// What is signed, its keys in order.
+#[derive(Serialize)]
+struct Signed<'a> {
+    record: Unsigned<'a>,
+    #[serde(rename = "type")]
+    about: &'static str,
+}
+
+/// A record's `spec` without `signature`.
+struct Unsigned<'a>(&'a Value);
+
+impl Serialize for Unsigned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(fields) => serializer.collect_map(fields.iter().filter(|(name, _)| *name != "signature")),
+            other => other.serialize(serializer),
+        }
     }
 }
 
@@ -63,11 +84,7 @@ pub fn seal(head: &Head, entries: Vec<RecordEntry>, key: &Keyring) -> Result<App
 
 /// What is signed and hashed of a record's `spec`, as stored.
 pub fn signed_bytes(spec: &Value) -> Result<Vec<u8>, CanonicalError> {
-    let mut record = spec.clone();
-    if let Some(fields) = record.as_object_mut() {
-        fields.remove("signature");
-    }
-    canonical(&json!({"type": TYPE, "record": record}))
+    canonical_around(spec, &Signed { record: Unsigned(spec), about: TYPE })
 }
 
 /// The hash that the next record names.

@@ -16,6 +16,7 @@ mod snapshot;
 mod unheld;
 mod work;
 
+pub(crate) use canonical::canonical_around;
 pub use canonical::{CanonicalError, canonical, digest_text, hash_text, sha256};
 pub use digest::{BoundJob, DIGEST_FORMAT, Shown, ask, digest};
 pub use inputs::{InputFacts, InputRef, InputState, MAX_INPUTS, bound, references};

@@ -76,30 +76,20 @@ pub struct HeldWork {
 }
 
 impl HeldWork {
-    fn of(kind: TargetKind, metadata: &Value, spec: &Value) -> Self {
-        let part = |field: &str| metadata.get(field).cloned().unwrap_or_default();
-        let (traits, pod_labels) = traits(kind, metadata, spec);
-        Self {
-            traits,
-            pod_labels,
-            object: json!({
-                "apiVersion": kind.api_version(),
-                "kind": kind.as_str(),
-                "metadata": {
-                    "name": part("name"),
-                    "namespace": part("namespace"),
-                    "labels": part("labels"),
-                    "annotations": part("annotations"),
-                },
-                "spec": spec,
-            }),
-        }
-    }
-
     /// Of a stored Job or Pod, held or not.
     pub fn stored(kind: TargetKind, object: &DynamicObject) -> Arc<Self> {
-        let metadata = serde_json::to_value(&object.metadata).unwrap_or_default();
-        Arc::new(Self::of(kind, &metadata, object.data.get("spec").unwrap_or(&Value::Null)))
+        let spec = object.data.get("spec").unwrap_or(&Value::Null);
+        let metadata = &object.metadata;
+        let metadata = json!({
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "labels": metadata.labels,
+            "annotations": metadata.annotations,
+        });
+        let (traits, pod_labels) = traits(kind, &metadata, spec);
+        let mut whole = json!({"apiVersion": kind.api_version(), "kind": kind.as_str(), "spec": spec});
+        whole["metadata"] = metadata;
+        Arc::new(Self { traits, pod_labels, object: whole })
     }
 }
 

@@ -26,6 +26,7 @@ mod yaml;
 
 use anyhow::Context;
 use std::io::{ErrorKind, Write};
+use std::num::NonZero;
 use std::process::ExitCode;
 
 const ABOUT: &str = "A human approval gate for high-impact automation on Kubernetes.
@@ -71,12 +72,17 @@ pub enum Command {
     Keys(keys::Args),
 }
 
+/// Threads that work, on however large a node: an approval takes milliseconds of one, and the allocator keeps memory for each.
+const MOST_THREADS: usize = 4;
+
 /// The whole of the `countersign` binary: reads the command line, runs it, and reports a failure in one line.
 pub fn main() -> ExitCode {
     let args = <Args as clap::Parser>::parse();
     // An error only says that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
     let outcome = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)

@@ -14,13 +14,15 @@ use kube::api::{Api, DynamicObject};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Who the operator is to the API server.
 pub const OPERATOR: &str = "system:serviceaccount:countersign-system:countersign";
 
 /// How long the control plane rests before something is measured.
 pub const REST: Duration = Duration::from_secs(2);
+/// How long it may take an operator to come to rest after its start.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// For whatever is prepared, beyond every limit of Kubernetes' own.
 const FAST: u32 = 1000;
 
@@ -131,7 +133,21 @@ impl Lab {
             self.operator = Some(countersign().start(&self.cluster).await?);
         }
         self.subject = subject;
-        Ok(())
+        self.rests().await
+    }
+
+    /// Waits until an operator that was started has dealt with what others did meanwhile: that is no part of what is measured next.
+    async fn rests(&self) -> Result<()> {
+        let Some(process) = self.process()? else { return Ok(()) };
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let before = process.ran()?;
+            tokio::time::sleep(REST).await;
+            if process.ran()? - before < REST / 10 {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("what was started is still at work after {PATIENCE:?}")
     }
 
     /// The process of the operator that runs; the null writer has none of its own.

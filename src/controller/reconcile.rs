@@ -116,6 +116,10 @@ impl Controller {
     }
 
     fn remove(&self, kind: Kind, namespace: &str, name: &str, version: i64) {
+        // Forgotten and told of again, it would be recorded twice.
+        if self.index.knows_newer(kind, namespace, name, version) {
+            return;
+        }
         let keys = match kind {
             Kind::Request => {
                 self.forget_trouble(&Key::Request(namespace.into(), name.into()));

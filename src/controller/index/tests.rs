@@ -274,6 +274,26 @@ mod trail {
         assert!(observation.observed(&key, true, None, jiff::Timestamp::now()).recorded);
     }
 
+    /// What we made ourselves is known before a list that began earlier ends, or before the deletion of what had its name is told.
+    #[test]
+    fn what_is_newer_than_the_news_is_not_gone() {
+        let index = index();
+        index.set_trail_read();
+        index.set_request(request(5, "u", "job", "Pending"));
+        assert_eq!(write(&index).0, ["Requested"]);
+        let knows_newer = |kind, name: &str, version| index.knows_newer(kind, "a", name, version);
+        assert!(knows_newer(Kind::Request, "run", 4));
+        assert!(!knows_newer(Kind::Request, "run", 5) && !knows_newer(Kind::Request, "run", 6), "its own deletion");
+        assert!(!knows_newer(Kind::Request, "run", 0) && !knows_newer(Kind::Request, "other", 4));
+        index.set_target(TargetKind::Job, job(7, "job"));
+        assert!(knows_newer(Kind::Target(TargetKind::Job), "job", 6));
+        assert!(!knows_newer(Kind::Target(TargetKind::Job), "job", 7));
+        // Why: what was forgotten is recorded again.
+        index.remove_request("a", "run");
+        index.set_request(request(5, "u", "job", "Pending"));
+        assert_eq!(write(&index).0, ["Requested"]);
+    }
+
     /// After a restart: what the trail tells already is not told again, whatever order things arrive in.
     #[test]
     fn after_a_restart_only_what_is_missing_is_recorded() {

@@ -175,9 +175,7 @@ impl Stage {
             Ok(output.status.success() && untold(&std::fs::read_to_string(&trail)?, stories)?.is_empty())
         })
         .await
-        .with_context(|| {
-            format!("{:?}", std::fs::read_to_string(&trail).ok().and_then(|trail| untold(&trail, stories).ok()))
-        })?;
+        .with_context(|| told_instead(&trail, stories).unwrap_or_else(|error| format!("{error:#}")))?;
         let verify =
             countersign().run(&["audit", "verify", &trail, "--keys", &keys, "--checkpoint", &checkpoint], "").await?;
         ensure!(verify.status.success(), "{}{}", verify.stdout, verify.stderr);
@@ -210,6 +208,29 @@ fn untold(trail: &str, stories: &[Story]) -> Result<Vec<Story>> {
         story.request.as_ref().is_none_or(|(_, uid)| end(uid))
     };
     Ok(stories.iter().filter(|story| !told(story)).cloned().collect())
+}
+
+/// What the trail tells of each request whose end it does not tell, or not once.
+fn told_instead(path: &str, stories: &[Story]) -> Result<String> {
+    use std::fmt::Write;
+    let trail = std::fs::read_to_string(path)?;
+    let mut text = String::new();
+    for story in untold(&trail, stories)? {
+        writeln!(text, "{story:?}")?;
+        let uid = story.request.as_ref().map_or("", |(_, uid)| uid);
+        for line in trail.lines().filter(|line| line.contains(uid)) {
+            let record: Value = serde_json::from_str(line)?;
+            let entries = record["entries"].as_array().into_iter().flatten();
+            for entry in entries.filter(|entry| entry["request"]["uid"] == uid) {
+                writeln!(
+                    text,
+                    "  in record {}: {} {} {}",
+                    record["sequence"], entry["key"], entry["time"], entry["message"]
+                )?;
+            }
+        }
+    }
+    Ok(text)
 }
 
 impl Replica {

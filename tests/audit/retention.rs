@@ -176,7 +176,10 @@ async fn nothing_else_is_deleted_and_nothing_that_was_pruned_is_written_again() 
     let space = Space::new(lab.cluster, "fence").await?;
     lab.start(&[]).await?;
     space.policy(by_sre()).await?;
-    released(&lab, &space, &["a", "b"]).await?;
+    // In two records at least, so that the last one is not the one that is edited below.
+    released(&lab, &space, &["a"]).await?;
+    lab.export("fence-first", &[("fence", "a", "Released")]).await?;
+    released(&lab, &space, &["b"]).await?;
     let export = lab.export("fence", &[("fence", "b", "Released")]).await?;
     lab.kill();
     // As the exporter says, so far as it is so: a hash that is not the record's counts for nothing, as does a number.

@@ -7,6 +7,18 @@
 //! stands), [`telemetry`] (metrics and readiness) and [`cli`]. The pure ones know no client, clock, environment or runtime.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
+// Bad input never ends a process.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable
+    )
+)]
 
 pub mod admission;
 pub mod api;

@@ -30,14 +30,14 @@ pub fn canonical(value: &Value) -> Result<Vec<u8>, CanonicalError> {
 
 /// The RFC 8785 form of `whole`, which writes nothing but parts of `value` and text, under keys that it has in order.
 pub(crate) fn canonical_around(value: &Value, whole: &impl Serialize) -> Result<Vec<u8>, CanonicalError> {
-    match form(value) {
-        Form::Canonical => Ok(serde_json::to_vec(whole)?),
-        Form::Other => Ok(serde_json_canonicalizer::to_vec(whole)?),
-        Form::Unsafe => {
-            check_numbers(value, &mut String::new())?;
-            Ok(serde_json_canonicalizer::to_vec(whole)?)
-        }
+    let form = form(value);
+    if form == Form::Canonical {
+        return Ok(serde_json::to_vec(whole)?);
     }
+    if form == Form::Unsafe {
+        check_numbers(value, &mut String::new())?;
+    }
+    Ok(serde_json_canonicalizer::to_vec(whole)?)
 }
 
 /// How a value is written as JSON without spaces.

@@ -9,7 +9,7 @@ use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, KeptTrail};
 use crate::controller::leader::Leadership;
 use crate::controller::object::{self, Stored};
-use crate::controller::record_pages::RecordPages;
+use crate::controller::record_pages::{RecordPages, spec};
 use crate::controller::recorder::{self, pruned_through, read_config_map};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -109,7 +109,7 @@ impl Pruner {
         let mut walk = Walk::new(&self.retention, &limits, &keys, trail.length, now);
         self.pages(|record| {
             let created = record.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-            walk.goes(recorder::spec(record), created)
+            walk.goes(spec(record), created)
         })
         .await?;
         self.tell(walk.held);
@@ -146,7 +146,7 @@ impl Pruner {
         };
         let name = object_name(sequence);
         let Some(record) = call("read the audit trail", self.records.get_opt(&name)).await? else { return Ok(0) };
-        let spec = recorder::spec(&record.0);
+        let spec = spec(&record.0);
         let same = spec["last"] == last && chain::hash(spec).is_ok_and(|stored| stored == *hash);
         if !same {
             warn!(name, "the ConfigMap {} does not tell of this record: nothing is taken as exported", names::EXPORTED);
@@ -176,7 +176,7 @@ impl Pruner {
         let mut gone = vec![];
         let mut whole = false;
         self.pages(|record| {
-            let goes = recorder::spec(record)["last"].as_i64().is_some_and(|last| last <= through);
+            let goes = spec(record)["last"].as_i64().is_some_and(|last| last <= through);
             whole = !goes;
             if goes {
                 gone.push((record.metadata.name.clone().unwrap_or_default(), record.metadata.uid.clone()));

@@ -116,14 +116,10 @@ impl Controller {
     }
 
     fn remove(&self, kind: Kind, namespace: &str, name: &str, version: i64) {
-        // Forgotten and told of again, it would be recorded twice.
-        if self.index.knows_newer(kind, namespace, name, version) {
-            return;
-        }
         let keys = match kind {
             Kind::Request => {
                 self.forget_trouble(&Key::Request(namespace.into(), name.into()));
-                self.index.remove_request(namespace, name)
+                self.index.remove_request(namespace, name, version)
             }
             Kind::Policy => self.index.remove_policy(name, version),
             Kind::Input(kind) => self.index.remove_input(kind, namespace, name, version),
@@ -137,7 +133,7 @@ impl Controller {
                 self.forget_trouble(&Key::Target(namespace.into(), kind, name.into()));
                 // First how far the view has come: the requests that are looked at next must see it.
                 self.index.targets_at(kind, version);
-                self.index.remove_target(kind, namespace, name)
+                self.index.remove_target(kind, namespace, name, version)
             }
         };
         self.enqueue(keys, kind.lane());
@@ -230,7 +226,7 @@ impl Controller {
         let end = status.and_then(|status| audit::end(&request.uid, status));
         for step in &plan.steps {
             let written = self.writer.step(request, step).await;
-            self.learn(written.or_else(|error| self.despite(key, &request.uid, step, error))?);
+            self.learn(written.or_else(|error| self.tolerate(key, &request.uid, step, error))?);
         }
         let ended = status.and_then(|status| Milestones::of(request, status, audit::ended_at(status)?));
         if let Some(milestones) = ended {
@@ -254,7 +250,7 @@ impl Controller {
         }
         for step in &plan.steps {
             let written = self.writer.target_step(step).await;
-            self.learn(written.or_else(|error| self.despite(key, &observation.target.uid, step, error))?);
+            self.learn(written.or_else(|error| self.tolerate(key, &observation.target.uid, step, error))?);
         }
         if let Some(foreseen) = plan.foreseen {
             self.hooks.warned(foreseen);
@@ -320,8 +316,8 @@ impl Controller {
         self.troubles().get(key).and_then(|trouble| trouble.refused.clone())
     }
 
-    /// What a step failed with, unless it is done without. A release that is refused is told by the next look.
-    fn despite(&self, key: &Key, uid: &str, step: &Step, error: Error) -> Result<Written, Error> {
+    /// What a step failed with, unless it can be done without. A release that is refused is told by the next look.
+    fn tolerate(&self, key: &Key, uid: &str, step: &Step, error: Error) -> Result<Written, Error> {
         if error.class() != Class::Refused {
             return Err(error);
         }
@@ -331,17 +327,20 @@ impl Controller {
                 Err(error)
             }
             // A Job that refuses the note for good still ends its request: it stays suspended either way.
-            Step::Close(patch) if self.is_not_to_be_noted(key) => {
+            Step::Close(patch) if self.count_unnoted(key) => {
                 let (namespace, name) = (&patch.namespace, &patch.name);
-                warn!(namespace, name, uid, %error, "the end of a request could not be noted on its Job");
+                let text = "the end of a request could not be noted on its Job: once the request is deleted, the Job can be asked for \
+                            again; see to it that Countersign may write annotations of Jobs";
+                warn!(namespace, name, uid, %error, "{text}");
                 Ok(Written::Other)
             }
             _ => Err(error),
         }
     }
 
-    fn is_not_to_be_noted(&self, key: &Key) -> bool {
-        self.troubles().entry(key.clone()).or_default().is_not_to_be_noted(Instant::now())
+    /// Counts that a Job refused the note. Returns whether that is to be gone on without.
+    fn count_unnoted(&self, key: &Key) -> bool {
+        self.troubles().entry(key.clone()).or_default().count_unnoted(Instant::now())
     }
 
     fn forget_trouble(&self, key: &Key) {

@@ -3,8 +3,8 @@
 
 use crate::controller::error::{Error, call};
 use crate::controller::object::Stored;
-use crate::controller::recorder::spec;
 use kube::api::{Api, ListParams};
+use kube::core::DynamicObject;
 use serde_json::Value;
 
 /// Fewest and most records asked for at a time.
@@ -37,6 +37,11 @@ impl<'a> RecordPages<'a> {
         self.limit = next_limit(self.limit, list.items.iter().map(entries).sum());
         Ok(Some(list.items))
     }
+}
+
+/// What a record says; null where it says nothing.
+pub(super) fn spec(record: &DynamicObject) -> &Value {
+    record.data.get("spec").unwrap_or(&Value::Null)
 }
 
 /// How many records to ask for after so many had these entries.

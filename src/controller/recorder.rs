@@ -9,7 +9,7 @@ use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, Key};
 use crate::controller::leader::Leadership;
 use crate::controller::object::{Stored, api};
-use crate::controller::record_pages::RecordPages;
+use crate::controller::record_pages::{RecordPages, spec};
 use crate::controller::settings::Hooks;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, DynamicObject};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -392,8 +392,4 @@ pub(super) async fn published(config_maps: &Api<ConfigMap>) -> Result<Vec<[u8; 3
 pub(super) async fn pruned_through(config_maps: &Api<ConfigMap>) -> Result<i64, Error> {
     let data = read_config_map(config_maps, "read what was pruned", names::PRUNED).await?;
     Ok(data.get("through").and_then(|through| through.parse().ok()).unwrap_or(0))
-}
-
-pub(super) fn spec(record: &DynamicObject) -> &Value {
-    record.data.get("spec").unwrap_or(&Value::Null)
 }

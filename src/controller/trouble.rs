@@ -37,8 +37,8 @@ impl Trouble {
         self.rests_until?.checked_duration_since(now).filter(|rest| !rest.is_zero())
     }
 
-    /// A Job refused the note that its request has ended. Whether it did so for long enough to go on without.
-    pub(super) fn is_not_to_be_noted(&mut self, now: Instant) -> bool {
+    /// Counts that a Job refused the note that its request has ended. Returns whether it did so for long enough to go on without.
+    pub(super) fn count_unnoted(&mut self, now: Instant) -> bool {
         let (since, times) = self.unnoted.get_or_insert((now, 0));
         *times = times.saturating_add(1);
         now.duration_since(*since) >= INSISTS.0 && *times >= INSISTS.1
@@ -60,13 +60,13 @@ mod tests {
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         let mut trouble = Trouble::default();
-        assert!([0, 1, 9].iter().all(|seconds| !trouble.is_not_to_be_noted(at(*seconds))));
+        assert!([0, 1, 9].iter().all(|seconds| !trouble.count_unnoted(at(*seconds))));
         trouble.failed(&answered(403, 0), at(9));
-        assert!(trouble.is_not_to_be_noted(at(10)));
+        assert!(trouble.count_unnoted(at(10)));
         // Two attempts are few, however long there was between them.
         let mut rare = Trouble::default();
-        assert!(![0, 60].iter().any(|seconds| rare.is_not_to_be_noted(at(*seconds))));
-        assert!(rare.is_not_to_be_noted(at(120)));
+        assert!(![0, 60].iter().any(|seconds| rare.count_unnoted(at(*seconds))));
+        assert!(rare.count_unnoted(at(120)));
     }
 
     #[test]
@@ -74,10 +74,10 @@ mod tests {
         let began = Instant::now();
         let mut trouble = Trouble::default();
         for seconds in 0..=9 {
-            assert!(!trouble.is_not_to_be_noted(began + Duration::from_secs(seconds)));
+            assert!(!trouble.count_unnoted(began + Duration::from_secs(seconds)));
         }
         trouble.failed(&answered(503, 0), began + Duration::from_secs(10));
-        assert!(!trouble.is_not_to_be_noted(began + Duration::from_secs(11)), "it is counted anew");
+        assert!(!trouble.count_unnoted(began + Duration::from_secs(11)), "it is counted anew");
     }
 
     #[test]

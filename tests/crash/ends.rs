@@ -27,7 +27,9 @@ pub async fn end(bench: &Bench, run: &Run) -> Result<Value> {
     });
     let mut text = end.to_string();
     for (own, told) in [(digest, "{digest}"), (uid, "{uid}")] {
-        text = own.map_or_else(|| text.clone(), |own| text.replace(&own, told));
+        if let Some(own) = own {
+            text = text.replace(&own, told);
+        }
     }
     text = text.replace(&name, "{request}").replace(&run.name, "{run}");
     let text = Regex::new(r"\d{4}-\d\d-\d\dT[0-9:.]+Z")?.replace_all(&text, "{time}");

@@ -134,10 +134,14 @@ impl Index {
     }
 
     /// A request is gone. Returns what to look at.
-    pub fn remove_request(&self, namespace: &str, name: &str) -> Vec<Key> {
+    pub fn remove_request(&self, namespace: &str, name: &str, version: i64) -> Vec<Key> {
         let mut state = self.write();
-        let at = state.forget_target(&(namespace.into(), name.into()));
-        state.remove_request(&(namespace.into(), name.into()));
+        let name = (namespace.into(), name.into());
+        if is_late(version, state.request_version(&name)) {
+            return vec![];
+        }
+        let at = state.forget_target(&name);
+        state.remove_request(&name);
         at.iter().for_each(|at| state.look_for_override(at));
         at.map(|at| state.waiting_for(&at)).unwrap_or_default()
     }
@@ -184,9 +188,12 @@ impl Index {
     }
 
     /// A Job or Pod is gone. Returns what to look at.
-    pub fn remove_target(&self, kind: TargetKind, namespace: &str, name: &str) -> Vec<Key> {
+    pub fn remove_target(&self, kind: TargetKind, namespace: &str, name: &str, version: i64) -> Vec<Key> {
         let at = (namespace.to_string(), kind, name.to_string());
         let mut state = self.write();
+        if is_late(version, state.targets.get(&at).map(|known| known.outline.version)) {
+            return vec![];
+        }
         state.remove_target(&at);
         state.waiting_for(&at)
     }
@@ -359,6 +366,12 @@ fn started_by_others(was_past_the_gate: bool, now: &TargetFacts) -> bool {
     let stamped = now.marks.creator.is_some();
     let past = !now.held && now.receipt.is_none() && !now.finished;
     stamped && past && !was_past_the_gate
+}
+
+/// Whether news of that version says nothing of whether something is there that is known in a newer one. What we make ourselves is
+/// known before any watch tells of it, and a list may have begun before: forgotten and told of again, it would be recorded twice.
+fn is_late(version: i64, known: Option<i64>) -> bool {
+    version > 0 && known.is_some_and(|known| known > version)
 }
 
 /// A request arrived that this version cannot read.

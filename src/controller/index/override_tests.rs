@@ -145,7 +145,7 @@ fn an_unfinished_request_tells_of_it_and_if_it_goes_without_a_word_the_trail_doe
         watched.overridden();
         assert_eq!(watched.entries(), []);
         match goes {
-            "gone" => drop(watched.index.remove_request("a", "run")),
+            "gone" => drop(watched.index.remove_request("a", "run", i64::MAX)),
             state => watched.request("alice", ended_as(state)),
         }
         assert_eq!(watched.entries().len(), 1, "{goes}");
@@ -169,7 +169,7 @@ fn a_request_that_ended_before_is_named_and_one_that_says_it_itself_is_the_only_
     assert_eq!(watched.entries().len(), 1);
     watched.record();
     // Neither without the request nor with another one is it told again.
-    watched.index.remove_request("a", "run");
+    watched.index.remove_request("a", "run", i64::MAX);
     watched.overridden();
     assert_eq!(watched.entries(), []);
     watched.request("alice", told_by_the_request());
@@ -215,11 +215,11 @@ fn a_request_is_let_go_by_the_entry_of_its_target() {
     assert_eq!(watched.entries().len(), 1);
     assert_eq!(watched.record(), [Key::Request("a".into(), "run".into())], "it waited for that");
     assert!(watched.index.observe("a", "run").unwrap().is_recorded());
-    watched.index.remove_target(TargetKind::Job, "a", "job");
+    watched.index.remove_target(TargetKind::Job, "a", "job", i64::MAX);
     watched.index.forget_the_gone();
     watched.stored("alice", told_by_the_request(), true);
     assert_eq!(watched.entries(), []);
     assert!(watched.index.observe("a", "run").unwrap().is_recorded());
-    watched.index.remove_request("a", "run");
+    watched.index.remove_request("a", "run", i64::MAX);
     assert_eq!(watched.index.entry_number("j/0/Overridden"), None, "nothing is kept of what is gone");
 }

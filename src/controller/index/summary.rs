@@ -1,7 +1,7 @@
 //! What is told of the index as a whole, for whoever watches the operator.
 
 use crate::api::State as Stands;
-use crate::controller::index::{Index, Key, Kind};
+use crate::controller::index::{Index, Key};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 
@@ -30,21 +30,6 @@ impl Index {
             }
         }
         open
-    }
-
-    /// Whether a request, Job or Pod is known in a newer version than that: news as old as that says nothing of whether it is there.
-    /// What we make ourselves is known before any watch tells of it, and a list may have begun before. A version of 0 is none.
-    pub(in crate::controller) fn knows_newer(&self, kind: Kind, namespace: &str, name: &str, version: i64) -> bool {
-        let state = self.read();
-        let known = match kind {
-            Kind::Request => state.request_version(&(namespace.into(), name.into())),
-            Kind::Target(kind) => {
-                let at = (namespace.to_string(), kind, name.to_string());
-                state.targets.get(&at).map(|target| target.outline.version)
-            }
-            _ => None,
-        };
-        version > 0 && known.is_some_and(|known| known > version)
     }
 
     /// The uid of what a key names, where it is known.

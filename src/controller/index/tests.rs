@@ -35,7 +35,7 @@ fn a_change_concerns_the_requests_that_rest_on_it() {
     assert_eq!(index.set_request(request(1, "u", "job", "Pending")), run());
     assert_eq!(index.set_target(TargetKind::Job, job(2, "job")), run());
     assert_eq!(index.set_target(TargetKind::Job, job(3, "other")), []);
-    assert_eq!(index.remove_target(TargetKind::Job, "a", "job"), run());
+    assert_eq!(index.remove_target(TargetKind::Job, "a", "job", i64::MAX), run());
     assert_eq!(index.remove_policy("p", 4), run());
     index.set_request(request(5, "u", "job", "Released"));
     assert_eq!(index.set_target(TargetKind::Job, job(6, "job")), [], "a finished request rests on nothing");
@@ -48,7 +48,7 @@ fn what_is_older_than_what_is_known_changes_nothing() {
     index.set_request(request(5, "u", "job", "Released"));
     assert_eq!(index.set_request(request(4, "u", "job", "Pending")), []);
     assert_eq!(index.observe("a", "run").unwrap().request.status.state, crate::api::State::Released);
-    index.remove_request("a", "run");
+    index.remove_request("a", "run", i64::MAX);
     assert_eq!(index.wrote_request(request(6, "u", "job", "Pending")), [], "our own late answer revives nothing");
     assert!(index.observe("a", "run").is_none());
 }
@@ -281,17 +281,17 @@ mod trail {
         index.set_trail_read();
         index.set_request(request(5, "u", "job", "Pending"));
         assert_eq!(write(&index).0, ["Requested"]);
-        let knows_newer = |kind, name: &str, version| index.knows_newer(kind, "a", name, version);
-        assert!(knows_newer(Kind::Request, "run", 4));
-        assert!(!knows_newer(Kind::Request, "run", 5) && !knows_newer(Kind::Request, "run", 6), "its own deletion");
-        assert!(!knows_newer(Kind::Request, "run", 0) && !knows_newer(Kind::Request, "other", 4));
-        index.set_target(TargetKind::Job, job(7, "job"));
-        assert!(knows_newer(Kind::Target(TargetKind::Job), "job", 6));
-        assert!(!knows_newer(Kind::Target(TargetKind::Job), "job", 7));
-        // Why: what was forgotten is recorded again.
-        index.remove_request("a", "run");
+        assert!(index.remove_request("a", "run", 4).is_empty());
         index.set_request(request(5, "u", "job", "Pending"));
-        assert_eq!(write(&index).0, ["Requested"]);
+        assert_eq!(write(&index).0, [] as [&str; 0], "forgotten, it would be recorded again");
+        index.set_target(TargetKind::Job, job(7, "job"));
+        let is_there = || index.names(Kind::Target(TargetKind::Job)).contains(&("a".into(), "job".into()));
+        index.remove_target(TargetKind::Job, "a", "job", 6);
+        assert!(is_there());
+        index.remove_target(TargetKind::Job, "a", "job", 8);
+        assert!(!is_there());
+        index.remove_request("a", "run", 6);
+        assert!(index.names(Kind::Request).is_empty(), "its own deletion");
     }
 
     /// After a restart: what the trail tells already is not told again, whatever order things arrive in.
@@ -378,7 +378,7 @@ fn what_is_known_of_the_trail_says_what_may_not_be_pruned() {
     broken.data["spec"]["runID"] = json!({"not": "text"});
     index.set_request(broken);
     assert!(!index.kept_trail().is_settled(after), "nobody knows what there is to record of that one");
-    index.remove_request("a", "broken");
+    index.remove_request("a", "broken", i64::MAX);
     assert!(index.kept_trail().is_settled(after));
 }
 

@@ -126,6 +126,22 @@ impl Case {
         }
     }
 
+    /// What the audit trail tells of the request for that Job, in its order.
+    pub async fn transitions(&self, job: &str) -> Result<Vec<String>> {
+        let resource = ApiResource::erase::<countersign::api::ApprovalRecord>(&());
+        let records = Api::<DynamicObject>::namespaced_with(self.space.client.clone(), "countersign-system", &resource);
+        let mut told = vec![];
+        for record in records.list(&Default::default()).await? {
+            for entry in record.data["spec"]["entries"].as_array().into_iter().flatten() {
+                let of = (&entry["target"]["namespace"], &entry["target"]["name"]);
+                if of == (&json!(self.space.namespace), &json!(job)) {
+                    told.push(entry["transition"].as_str().unwrap_or_default().to_owned());
+                }
+            }
+        }
+        Ok(told)
+    }
+
     /// Fails unless etcd and the audit log say that the Job came to that, and by what is right alone.
     pub async fn ends(self, end: End) -> Result<()> {
         let keys = judge::keys(cluster().await?).await?;

@@ -1,14 +1,17 @@
 //! What the operator hears of the cluster comes late, twice, not at all, or from a version that is forgotten.
 
 use crate::case::{Case, RUN};
-use crate::judge::End;
-use crate::support::{by_sre, merge, policy};
+use crate::judge::{self, End};
+use crate::support::{by_sre, create, job, merge, policy};
 use crate::*;
-use countersign_testbed::Effect;
+use countersign_testbed::{Asked, Effect};
 use serde_json::json;
 
 const EVERYTHING: &str = "/api";
 const POLICIES: &str = "/apis/countersign.dev/v1alpha1/approvalpolicies";
+const REQUESTS: &str = "/apis/countersign.dev/v1alpha1/approvalrequests";
+/// A Job that names no request: the operator makes one.
+const MADE: &str = "made";
 const JOBS: &str = "/apis/batch/v1/jobs";
 /// Watches that an operator has open, at least and at most.
 const WATCHES: std::ops::Range<usize> = 15..40;
@@ -103,14 +106,58 @@ async fn a_policy_holds_from_when_its_status_says_so() -> Result<()> {
     case.ends(End::Held).await
 }
 
+/// A list is older than the request that the operator makes while it waits for that list, and tells, records and ends. It is not
+/// there, and it is not gone: nothing of it is recorded twice.
+#[tokio::test]
+async fn a_list_that_is_older_than_what_was_made_meanwhile_takes_nothing_for_gone() -> Result<()> {
+    let mut stand = alone_with_proxy().await?;
+    let mut brief = by_sre();
+    brief[0]["name"] = json!("brief");
+    brief[0]["when"] = json!({"riskTags": ["brief"]});
+    brief[0]["pendingTimeoutSeconds"] = json!(1);
+    let case = Case::pending_under("faults-late-list", json!([by_sre()[0], brief[0]])).await?;
+    let list = |asked: &Asked| asked.method == "GET" && !asked.watch && asked.path.starts_with(REQUESTS);
+    let late = Duration::from_secs(5);
+    let listed = stand.proxy.inject_where(list, Effect::LateAnswer(late));
+    stand.proxy.inject(Fault { method: "GET".into(), path: REQUESTS.into(), effect: Effect::ExpiredEvent });
+    ensure!(stand.proxy.cut_watches(REQUESTS) == 1, "no watch was open");
+    tokio::time::timeout(RESUMES, listed).await.context("the operator did not list")??;
+
+    let began = Instant::now();
+    let mut made = job(MADE);
+    made["metadata"]["annotations"] = json!({"countersign.dev/risk-tags": "brief"});
+    create(&case.space.api("jobs"), &made).await?;
+    let told = loop {
+        let told = case.transitions(MADE).await?;
+        if told.iter().any(|transition| transition == "Expired") {
+            break told;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    ensure!(began.elapsed() < late, "the list has come before");
+    let watches = |asked: &Asked| asked.watch && asked.path.starts_with(REQUESTS);
+    stand.proxy.take_asked();
+    while !stand.proxy.take_asked().iter().any(watches) {
+        ensure!(began.elapsed() < late + RESUMES, "no watch follows the list");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let afterwards = case.transitions(MADE).await?;
+    ensure!(afterwards == told, "the trail told {told:?}, and then {afterwards:?}");
+    stand.lives()?;
+    case.approve().await?;
+    case.released(RESUMES).await?;
+    let keys = judge::keys(cluster().await?).await?;
+    case.ends_under(&keys, &[(RUN, End::Started), (MADE, End::Held)]).await
+}
+
 /// Nothing comes any more though the connection stays, as behind a firewall that forgot it. What happens meanwhile is not seen;
 /// when the connection ends, or after 90 seconds, it is. `COUNTERSIGN_FAULTS_LONG=1` waits for that.
 #[tokio::test]
 async fn a_watch_that_falls_silent_hides_nothing_for_good() -> Result<()> {
     let mut stand = alone_with_proxy().await?;
     let case = Case::pending("faults-silent").await?;
-    let requests = "/apis/countersign.dev/v1alpha1/approvalrequests";
-    stand.proxy.storm(Fault { method: "GET".into(), path: requests.into(), effect: Effect::Silent });
+    stand.proxy.storm(Fault { method: "GET".into(), path: REQUESTS.into(), effect: Effect::Silent });
     // A review wakes the reading of the proxy, and is what gets lost.
     case.approve().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -119,7 +166,7 @@ async fn a_watch_that_falls_silent_hides_nothing_for_good() -> Result<()> {
     let silent = Instant::now();
     let long = std::env::var_os("COUNTERSIGN_FAULTS_LONG").is_some();
     if !long {
-        ensure!(stand.proxy.cut_watches(requests) == 1, "no watch was open");
+        ensure!(stand.proxy.cut_watches(REQUESTS) == 1, "no watch was open");
     }
     case.released(if long { Duration::from_secs(95) } else { RESUMES }).await?;
     eprintln!("a silent watch: released {:?} after", silent.elapsed());

@@ -31,6 +31,8 @@ pub enum Effect {
     HoldAfter,
     /// It is passed on after a while.
     Delay(Duration),
+    /// Meets no watches. The API server answers it at once, and the client gets the answer that much later.
+    LateAnswer(Duration),
     /// Meets watches alone. The API server never hears of it, and the client is told that the version which it wants to
     /// watch from is forgotten (410, `Expired`).
     Expired,
@@ -91,7 +93,11 @@ impl Effect {
 
 impl Fault {
     fn meets(&self, asked: &Asked) -> bool {
-        (asked.watch || !self.effect.of_watches()) && self.method == asked.method && asked.path.starts_with(&self.path)
+        let kind = match self.effect {
+            Effect::LateAnswer(_) => !asked.watch,
+            effect => asked.watch || !effect.of_watches(),
+        };
+        kind && self.method == asked.method && asked.path.starts_with(&self.path)
     }
 }
 
@@ -169,6 +175,10 @@ mod tests {
         assert_eq!(state.note(&asked("GET", "/a")).0, None);
         assert_eq!(state.note(&watch("/a")).0, Some(Effect::Expired));
         assert_eq!(state.asked.len(), 6);
+        let late = Effect::LateAnswer(Duration::from_secs(1));
+        state.armed.push(fault("GET", "/a", late));
+        assert_eq!(state.note(&watch("/a")).0, None);
+        assert_eq!(state.note(&asked("GET", "/a")).0, Some(late));
     }
 
     #[test]

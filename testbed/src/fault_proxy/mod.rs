@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -184,6 +184,13 @@ async fn serve(mut client: TcpStream, port: u16, state: &Mutex<State>) -> Result
         happens();
         return if effect == Effect::HoldAfter { until_gone(&mut client).await } else { Ok(()) };
     }
+    if let Some(Effect::LateAnswer(time)) = effect {
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer).await?;
+        happens();
+        tokio::time::sleep(time).await;
+        return pass(&mut client, &mut answer.as_slice(), None).await;
+    }
     happens();
     match effect {
         Some(Effect::Truncate(most)) => pass(&mut client, &mut server, Some(most)).await,
@@ -210,7 +217,7 @@ async fn until_gone(client: &mut TcpStream) -> Result<()> {
 }
 
 /// Passes an answer on, unless the client goes away.
-async fn pass(client: &mut TcpStream, server: &mut TcpStream, most: Option<usize>) -> Result<()> {
+async fn pass(client: &mut TcpStream, server: &mut (impl AsyncRead + Unpin), most: Option<usize>) -> Result<()> {
     let (mut from_client, mut to_client) = client.split();
     let mut nowhere = tokio::io::sink();
     tokio::select! {

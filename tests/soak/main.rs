@@ -97,8 +97,9 @@ async fn soak(stage: &Arc<Stage>, tally: &Arc<Tally>, length: &Length, seed: u64
     let end = stage.sample(tally).await?;
     watch.abort();
     println!("soak: {} after {:?}", tally.line(), began.elapsed());
-    stage.check(&stories, tally).await?;
+    let checked = stage.check(&stories, tally).await;
     flat(&quarter.await??, &end)?;
+    checked?;
     println!("soak: all is well after {:?}", began.elapsed());
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::choice::Choice;
 use crate::known::text;
 use crate::stage::{SPACES, Stage, rules};
-use crate::story::{Deed, Story};
+use crate::story::{Deed, Story, start_of};
 use crate::support::{create, job, merge, policy, request};
 use crate::tally::Tally;
 use anyhow::{Context, Result, bail, ensure};
@@ -40,6 +40,7 @@ async fn go_through(stage: &Stage, tally: &Tally, story: &mut Story, choice: &mu
     tally.made.fetch_add(1, Ordering::Relaxed);
     if !story.has_request() {
         seen("its Job starts", || started(stage, story)).await?;
+        story.started = start_of(&tried(|| jobs.get(&story.name)).await?);
         tally.ended("started without a request");
         return Ok(());
     }
@@ -151,7 +152,7 @@ async fn end(stage: &Stage, story: &Story, name: &str, choice: &mut Choice) -> R
 }
 
 /// What is over stays as it is, and may be deleted.
-async fn over(stage: &Stage, story: &Story, name: &str) -> Result<()> {
+async fn over(stage: &Stage, story: &mut Story, name: &str) -> Result<()> {
     let admin = &stage.spaces[story.space];
     let (requests, jobs) = (admin.api("approvalrequests"), admin.api("jobs"));
     let object = tried(|| requests.get(name)).await?;
@@ -168,6 +169,7 @@ async fn over(stage: &Stage, story: &Story, name: &str) -> Result<()> {
             "its Job: {}",
             job.data["spec"]["suspend"]
         );
+        story.started = start_of(&job).filter(|_| story.starts());
     }
     if story.deletes {
         gone(&requests, name).await?;

@@ -2,6 +2,8 @@
 
 use crate::choice::Choice;
 use crate::stage::SPACES;
+use jiff::Timestamp;
+use kube::api::DynamicObject;
 
 /// What people do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct Story {
     pub deletes: bool,
     /// The name and uid of the request, as they turned out.
     pub request: Option<(String, String)>,
+    /// When its Job was started, by what is stored of it.
+    pub started: Option<Timestamp>,
 }
 
 impl Story {
@@ -64,7 +68,15 @@ impl Story {
         // Where the gate asks, what policy denies is refused before there is a Job, and nobody but the workflow withdraws.
         let by_gate = SPACES[space].gated && !matches!(deed, Deed::Forbidden | Deed::Withdraw | Deed::DeleteJob);
         let asks = !by_gate || choice.once_in(2);
-        Self { name: format!("run-{number:05}"), space, deed, asks, deletes: choice.once_in(2), request: None }
+        Self {
+            name: format!("run-{number:05}"),
+            space,
+            deed,
+            asks,
+            deletes: choice.once_in(2),
+            request: None,
+            started: None,
+        }
     }
 
     /// The tags by which policy tells what to do.
@@ -96,4 +108,12 @@ impl Story {
     pub fn has_request(&self) -> bool {
         self.asks || self.deed != Deed::Allowed
     }
+}
+
+/// When a Job was started, to the second: the API server notes on each object who set what, and when.
+pub fn start_of(job: &DynamicObject) -> Option<Timestamp> {
+    let fields = job.metadata.managed_fields.iter().flatten();
+    let mut suspend =
+        fields.filter(|set| set.fields_v1.as_ref().is_some_and(|f| f.0["f:spec"]["f:suspend"].is_object()));
+    suspend.next()?.time.as_ref().map(|time| time.0)
 }

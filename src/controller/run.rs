@@ -59,7 +59,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     }
     let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), leadership.clone(), kept));
     let (queue, timers) = Queue::new();
-    let (teller, telling) = teller(client.clone(), instance, index.clone());
+    let queue = Arc::new(queue);
+    let (teller, telling) = teller(client.clone(), instance, index.clone(), queue.clone());
     let controller = Arc::new(Controller {
         index,
         leadership,

@@ -1,7 +1,6 @@
 //! Events: best effort, after the effect, shed first under load.
 
-use crate::controller::index::{Index, Key};
-use crate::controller::queue::Queue;
+use crate::controller::index::Index;
 use crate::lifecycle::Note;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -14,14 +13,12 @@ use tracing::debug;
 
 /// Events that may wait; what comes on top is dropped.
 const WAITING: usize = 64;
-/// Least time between two Events.
+/// Least time between two Events, so that a burst of approvals is not slowed by telling of it.
 const PACE: Duration = Duration::from_millis(50);
-/// How long an Event waits for a moment when nothing is being decided: a busy API server is left to decisions, and takes an
-/// Event a second at most beside them.
-const YIELDS: Duration = Duration::from_secs(1);
+
 /// How long an Event waits for the number of the audit trail's entry about the same.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is looked whether that is there, or nothing is decided.
+/// How often it is looked whether that is there.
 const LOOK: Duration = Duration::from_millis(50);
 /// Longest note that the API takes, in bytes.
 const LONGEST: usize = 1000;
@@ -50,18 +47,12 @@ impl Teller {
 }
 
 /// A teller, and the task that writes what it is told.
-pub(super) fn teller(
-    client: Client,
-    instance: String,
-    index: Arc<Index>,
-    queue: Arc<Queue<Key>>,
-) -> (Teller, impl Future<Output = ()>) {
+pub(super) fn teller(client: Client, instance: String, index: Arc<Index>) -> (Teller, impl Future<Output = ()>) {
     let (sender, mut notes) = mpsc::channel::<Told>(WAITING);
     let reporter = Reporter { controller: "countersign.dev/operator".into(), instance: Some(instance) };
     let recorder = Recorder::new(client, reporter);
     let writing = async move {
         while let Some(Told { note, about, entry, since }) = notes.recv().await {
-            idle(|| queue.is_busy()).await;
             let number = number(|| index.entry_number(entry.as_deref()?), entry.is_some(), since).await;
             let event = Event {
                 type_: if note.warning { EventType::Warning } else { EventType::Normal },
@@ -79,14 +70,6 @@ pub(super) fn teller(
         }
     };
     (Teller(sender), writing)
-}
-
-/// Waits until it is not `busy`, for [`YIELDS`] at most.
-async fn idle(busy: impl Fn() -> bool) {
-    let since = Instant::now();
-    while busy() && since.elapsed() < YIELDS {
-        tokio::time::sleep(LOOK).await;
-    }
 }
 
 /// The number that `find` finds, if `wanted` and found within [`PATIENCE`] of `since`. What waits behind it has waited as
@@ -127,18 +110,6 @@ mod tests {
             assert!(text.len() <= LONGEST && text.len() > LONGEST - 3, "{text}");
             assert_eq!(text.ends_with(')'), number.is_some());
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_decided_comes_first_and_is_told_all_the_same() {
-        let began = Instant::now();
-        idle(|| false).await;
-        assert_eq!(began.elapsed(), Duration::ZERO);
-        let looks = Cell::new(0);
-        idle(|| looks.replace(looks.get() + 1) < 2).await;
-        assert_eq!(began.elapsed(), LOOK * 2);
-        idle(|| true).await;
-        assert_eq!(began.elapsed(), LOOK * 2 + YIELDS);
     }
 
     #[tokio::test(start_paused = true)]

@@ -32,7 +32,7 @@ pub struct Controller {
     pub(super) key: Arc<Keyring>,
     pub(super) index: Arc<Index>,
     pub(super) leadership: Leadership,
-    pub(super) queue: Arc<Queue<Key>>,
+    pub(super) queue: Queue<Key>,
     pub(super) writer: Writer,
     pub(super) teller: Teller,
     pub(super) watches: Arc<Watches>,

@@ -59,8 +59,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     }
     let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), leadership.clone(), kept));
     let (queue, timers) = Queue::new();
-    let queue = Arc::new(queue);
-    let (teller, telling) = teller(client.clone(), instance, index.clone(), queue.clone());
+    let (teller, telling) = teller(client.clone(), instance, index.clone());
     let controller = Arc::new(Controller {
         index,
         leadership,

@@ -117,7 +117,7 @@ async fn a_list_that_is_older_than_what_was_made_meanwhile_takes_nothing_for_gon
     brief[0]["pendingTimeoutSeconds"] = json!(1);
     let case = Case::pending_under("faults-late-list", json!([by_sre()[0], brief[0]])).await?;
     let list = |asked: &Asked| asked.method == "GET" && !asked.watch && asked.path.starts_with(REQUESTS);
-    let late = Duration::from_secs(5);
+    let late = Duration::from_secs(8);
     let listed = stand.proxy.inject_where(list, Effect::LateAnswer(late));
     stand.proxy.inject(Fault { method: "GET".into(), path: REQUESTS.into(), effect: Effect::ExpiredEvent });
     ensure!(stand.proxy.cut_watches(REQUESTS) == 1, "no watch was open");

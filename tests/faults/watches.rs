@@ -132,6 +132,7 @@ async fn a_list_that_is_older_than_what_was_made_meanwhile_takes_nothing_for_gon
         if told.iter().any(|transition| transition == "Expired") {
             break told;
         }
+        ensure!(began.elapsed() < late, "the list comes before the trail told the end: {told:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     ensure!(began.elapsed() < late, "the list has come before");

@@ -97,9 +97,8 @@ async fn soak(stage: &Arc<Stage>, tally: &Arc<Tally>, length: &Length, seed: u64
     let end = stage.sample(tally).await?;
     watch.abort();
     println!("soak: {} after {:?}", tally.line(), began.elapsed());
-    let checked = stage.check(&stories, tally).await;
-    flat(&quarter.await??, &end)?;
-    checked?;
+    let quarter = quarter.await??;
+    tally::all_hold([stage.check(&stories, tally).await, flat(&quarter, &end)])?;
     println!("soak: all is well after {:?}", began.elapsed());
     Ok(())
 }

@@ -169,7 +169,7 @@ async fn over(stage: &Stage, story: &mut Story, name: &str) -> Result<()> {
             "its Job: {}",
             job.data["spec"]["suspend"]
         );
-        story.started = start_of(&job).filter(|_| story.starts());
+        story.started = start_of(&job);
     }
     if story.deletes {
         gone(&requests, name).await?;

@@ -128,9 +128,7 @@ impl Stage {
         ensure!(counts.jobs > 0 && counts.releases > 0 && counts.pods > 0, "the observer saw nothing: {counts:?}");
         println!("soak: the observer saw {counts:?}");
         tally::starts(self, tally)?;
-        // What one finds wrong says nothing of the other.
-        let (starts, trail) = (tally.check_starts(stories), self.trail(stories).await);
-        starts.and(trail)
+        tally::all_hold([tally.check_starts(stories), self.trail(stories).await])
     }
 
     /// Whether a violation is one of the log alone. An API server that is killed may have stored a write that it never logged:

@@ -4,6 +4,7 @@ use crate::choice::Choice;
 use crate::stage::SPACES;
 use jiff::Timestamp;
 use kube::api::DynamicObject;
+use serde_json::json;
 
 /// What people do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub struct Story {
     pub deletes: bool,
     /// The name and uid of the request, as they turned out.
     pub request: Option<(String, String)>,
-    /// When its Job was started, by what is stored of it.
+    /// When its Job was started, by what is stored of it; see [`start_of`].
     pub started: Option<Timestamp>,
 }
 
@@ -99,6 +100,11 @@ impl Story {
         }
     }
 
+    /// Namespace and name of its Job.
+    pub fn job(&self) -> (String, String) {
+        (SPACES[self.space].name.to_string(), self.name.clone())
+    }
+
     /// Whether the Job starts.
     pub fn starts(&self) -> bool {
         self.end() == "Released"
@@ -110,8 +116,11 @@ impl Story {
     }
 }
 
-/// When a Job was started, to the second: the API server notes on each object who set what, and when.
+/// When a Job that is not held was started, to the second: the API server notes on each object who set what, and when.
 pub fn start_of(job: &DynamicObject) -> Option<Timestamp> {
+    if job.data["spec"]["suspend"] != json!(false) {
+        return None;
+    }
     let fields = job.metadata.managed_fields.iter().flatten();
     let mut suspend =
         fields.filter(|set| set.fields_v1.as_ref().is_some_and(|f| f.0["f:spec"]["f:suspend"].is_object()));

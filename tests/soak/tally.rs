@@ -1,6 +1,6 @@
 //! What happened so far.
 
-use crate::stage::{SPACES, Stage};
+use crate::stage::Stage;
 use crate::story::Story;
 use anyhow::{Result, ensure};
 use countersign_testbed::{AuditFilter, Mark};
@@ -43,7 +43,7 @@ pub struct Tally {
     read: Mutex<Option<Mark>>,
     /// Writes by which the operator started a Job, by namespace and name.
     starts: Mutex<HashMap<Job, HashSet<String>>>,
-    /// From when to when it asked for that, where the API server did not know whether it was stored: the connection was cut meanwhile.
+    /// From when to when it wrote a Job, where the API server did not know whether that was stored: the connection was cut meanwhile.
     unsure: Mutex<HashMap<Job, Vec<(Timestamp, Timestamp)>>>,
 }
 
@@ -83,14 +83,19 @@ impl Tally {
     /// Each Job that was to start was started by one write, and no other was by any.
     pub fn check_starts(&self, stories: &[Story]) -> Result<()> {
         for story in stories {
-            let job = (SPACES[story.space].name.to_string(), story.name.clone());
+            let job = story.job();
             let writes = lock(&self.starts).get(&job).map_or(0, HashSet::len);
             let untold = writes == 0 && story.starts() && story.started.is_some_and(|at| self.is_untold(&job, at));
             if untold {
                 println!("soak: the log does not tell how {} was started: a kill or a cut came first", story.name);
             }
             let started = untold || writes == usize::from(story.starts());
-            ensure!(started, "{story:?} was started by {writes} writes; {:?}", lock(&self.restarts));
+            ensure!(
+                started,
+                "{story:?} was started by {writes} writes; the API server did not know of {:?}, and was away {:?}",
+                lock(&self.unsure).get(&job),
+                lock(&self.restarts)
+            );
         }
         Ok(())
     }
@@ -108,6 +113,13 @@ impl Tally {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Fails with everything that does not hold: what one check finds says nothing of the others.
+pub fn all_hold<const N: usize>(checks: [Result<()>; N]) -> Result<()> {
+    let wrong: Vec<_> = checks.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\nand: "));
+    Ok(())
 }
 
 /// Reads on in the audit log, and how much the operator takes, until it is stopped.
@@ -156,7 +168,7 @@ fn a_start_that_the_log_does_not_tell_came_with_a_kill_or_a_cut() {
     (story.deed, story.asks) = (crate::story::Deed::Approve, true);
     let mut check = |seconds: i64, writes: usize| {
         story.started = Some(killed + SignedDuration::from_secs(seconds));
-        let job = (SPACES[story.space].name.to_string(), story.name.clone());
+        let job = story.job();
         let ids = (0..writes).map(|id| id.to_string()).collect();
         lock(&tally.starts).insert(job, ids);
         tally.check_starts(std::slice::from_ref(&story)).is_ok()
@@ -164,7 +176,7 @@ fn a_start_that_the_log_does_not_tell_came_with_a_kill_or_a_cut() {
     assert!(check(60, 1) && !check(60, 0) && !check(60, 2), "once, wherever nobody was killed");
     assert!(check(-1, 0) && check(-1, 1) && !check(-1, 2), "and never twice");
     assert!(!check(3, 0), "what is stored later is logged");
-    let job = (SPACES[story.space].name.to_string(), story.name.clone());
+    let job = story.job();
     let at = |seconds| killed + SignedDuration::from_secs(seconds);
     lock(&tally.unsure).insert(job.clone(), vec![(at(60), at(65))]);
     assert!([60, 63, 65].iter().all(|seconds| tally.is_untold(&job, at(*seconds))), "it was asked for, and cut");

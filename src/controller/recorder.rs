@@ -249,9 +249,10 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes until nothing waits.
+    /// Writes what waits now. What comes meanwhile is collected for the next time, so that many decisions cost few records.
     async fn write(&self, look: &impl Fn(Vec<Key>)) -> Result<(), Broken> {
-        loop {
+        let through = self.index.last_entry();
+        while self.index.next_sequence() <= through {
             let record = self.index.next_record().unwrap_or_else(|error| {
                 // Entries are made here, from strings and small numbers: there is nothing that has no canonical form.
                 error!(%error, "an entry of the audit trail cannot be signed");
@@ -273,6 +274,7 @@ impl Recorder {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
     }
 
     /// Why a record was refused: a name that was pruned is not given again.

@@ -152,6 +152,13 @@ impl Index {
         self.read().ledger.waiting()
     }
 
+    /// The number that the last entry that waits will have; that of the last one there is, where none does.
+    pub fn last_entry(&self) -> i64 {
+        let read = self.read();
+        let waiting = i64::try_from(read.ledger.waiting()).unwrap_or(i64::MAX);
+        read.ledger.head().length.saturating_add(waiting)
+    }
+
     /// The number of the entry of that key, once it is recorded.
     pub fn entry_number(&self, key: &str) -> Option<i64> {
         self.read().ledger.number(key)

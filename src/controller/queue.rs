@@ -172,7 +172,11 @@ impl<K: Clone + Eq + Grouped + Hash> Queue<K> {
     }
 
     /// The next key to look at. [`Queue::done`] must follow.
+    ///
+    /// Whoever takes one lets others have their turn first: where thousands of keys need no write, nothing else would make
+    /// workers wait, and admission, which shares their threads, would not be answered until all were looked at.
     pub async fn take(&self) -> K {
+        tokio::task::yield_now().await;
         loop {
             let woken = self.wake.notified();
             if let Some(key) = self.take_ready() {
@@ -245,6 +249,7 @@ pub async fn run_timers<K: Clone + Eq + Grouped + Hash>(queue: &Queue<K>, mut ti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     impl Grouped for &'static str {
         /// The part before a slash.
@@ -330,6 +335,30 @@ mod tests {
             queue.done(&active[0]);
         });
         assert_eq!(taken, names[STEADY_AT_ONCE]);
+    }
+
+    #[tokio::test]
+    async fn work_that_never_waits_leaves_others_their_turn() {
+        let (queue, _timers) = Queue::new();
+        let names: Vec<&'static str> = (0..100).map(|n| &*format!("k{n}").leak()).collect();
+        names.iter().for_each(|name| queue.add(*name, Lane::Steady));
+        let worked = AtomicUsize::new(0);
+        let work = async {
+            for _ in &names {
+                let key = queue.take().await;
+                worked.fetch_add(1, Ordering::Relaxed);
+                queue.done(&key);
+            }
+        };
+        let other = async {
+            for turn in 0..50 {
+                let before = worked.load(Ordering::Relaxed);
+                assert!(before <= turn + 1, "{before} keys were worked on before turn {turn} of another task");
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(work, other);
+        assert_eq!(worked.into_inner(), names.len());
     }
 
     #[tokio::test(start_paused = true)]

@@ -77,8 +77,8 @@ fn of_the_trail(event: &Value) -> bool {
     is(event, "create", "approvalrecords", None) || is(event, "patch", "configmaps", None)
 }
 
-/// Records and checkpoints are collected: whatever comes, there are at most four records a second, and a checkpoint in five.
-/// How many that is for an approval depends on how fast they come.
+/// However much there is to record, there are at most four records a second, and one checkpoint every five seconds. How many
+/// writes that is for an approval depends on how fast approvals come.
 fn few_writes_of_the_trail(events: &[Value], took: Duration) {
     let count = |verb, resource| events.iter().filter(|e| is(e, verb, resource, None)).count();
     let (records, checkpoints) = (count("create", "approvalrecords"), count("patch", "configmaps"));

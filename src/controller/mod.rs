@@ -10,6 +10,7 @@ mod events;
 mod index;
 mod keys;
 mod leader;
+mod listed;
 pub(crate) mod object;
 mod pruner;
 mod queue;

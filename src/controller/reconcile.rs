@@ -57,16 +57,17 @@ impl Controller {
     }
 
     /// Takes in what a watch tells.
-    pub(super) fn take_in(&self, kind: Kind, change: Change) {
+    pub(super) async fn take_in(&self, kind: Kind, change: Change) {
         match change {
             Change::Page(objects) => objects.into_iter().for_each(|object| self.set(kind, object, Lane::Steady)),
             Change::All(listed, told, version) => {
                 let mut gone = self.index.names(kind);
                 gone.retain(|name| !told.contains(name));
-                for object in listed.into_objects() {
+                let taking = listed.for_each(|object| {
                     gone.remove(&name_of(&object));
                     self.set(kind, object, Lane::Steady);
-                }
+                });
+                taking.await;
                 for (namespace, name) in gone {
                     self.remove(kind, &namespace, &name, version);
                 }

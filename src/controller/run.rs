@@ -15,6 +15,7 @@ use crate::controller::settings::Settings;
 use crate::controller::watch::{Change, Scope, follow};
 use jiff::Timestamp;
 use kube::Client;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -154,11 +155,11 @@ fn spawn_watches(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>
         let api = object::api(client, None, &resource);
         let controller = controller.clone();
         tasks.spawn(async move {
-            let mut first = true;
-            let sink = |change| {
+            let (controller, first) = (&controller, &AtomicBool::new(true));
+            let sink = |change| async move {
                 let listed = matches!(change, Change::All(..));
-                controller.take_in(kind, change);
-                if listed && std::mem::take(&mut first) {
+                controller.take_in(kind, change).await;
+                if listed && first.swap(false, Ordering::Relaxed) {
                     controller.listed.add_permits(1);
                 }
             };

@@ -5,8 +5,8 @@
 
 use crate::controller::backoff::backoff;
 use crate::controller::index::{Name, name_of};
+use crate::controller::listed::Listed;
 use crate::controller::object::Stored;
-use crate::lifecycle::Packed;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
@@ -40,34 +40,6 @@ pub(crate) enum Change {
     Gone(DynamicObject),
     /// Nothing happened up to that resource version.
     Nothing(i64),
-}
-
-/// Objects that were listed, those of long lists as text: as trees, thousands of them would take ten times the memory that they
-/// are kept in, for a moment, and for good where the allocator keeps it.
-#[derive(Default)]
-pub(crate) struct Listed(Vec<(i64, Item)>);
-
-enum Item {
-    Whole(Box<DynamicObject>),
-    Packed(Packed),
-}
-
-impl Listed {
-    fn push(&mut self, object: DynamicObject, pack: bool) {
-        let version = crate::lifecycle::version(&object.metadata);
-        let item = if pack { Packed::of(&object).map(Item::Packed) } else { None };
-        self.0.push((version, item.unwrap_or_else(|| Item::Whole(object.into()))));
-    }
-
-    /// The objects, those first that were changed first: whatever a view has taken in of them, it lacks nothing that is older than
-    /// the newest in it.
-    pub(crate) fn into_objects(mut self) -> impl Iterator<Item = DynamicObject> {
-        self.0.sort_by_key(|(version, _)| *version);
-        self.0.into_iter().filter_map(|(_, item)| match item {
-            Item::Whole(object) => Some(*object),
-            Item::Packed(packed) => packed.open(),
-        })
-    }
 }
 
 /// When a watch last spoke.
@@ -154,12 +126,12 @@ impl Unrest {
 }
 
 /// Follows everything that `api` covers. Never returns; errors are logged and retried.
-pub(crate) async fn follow(
+pub(crate) async fn follow<Told: Future<Output = ()>>(
     api: Api<Stored>,
     kind: &'static str,
     mut scope: Scope<'_>,
     pulse: &Pulse,
-    mut sink: impl FnMut(Change),
+    mut sink: impl FnMut(Change) -> Told,
 ) {
     let mut unrest = Unrest::default();
     loop {
@@ -187,7 +159,11 @@ pub(crate) async fn follow(
 }
 
 /// Tells everything there is. Returns as of which version.
-async fn list(api: &Api<Stored>, scope: Scope<'_>, sink: &mut impl FnMut(Change)) -> Result<String, super::Error> {
+async fn list<Told: Future<Output = ()>>(
+    api: &Api<Stored>,
+    scope: Scope<'_>,
+    sink: &mut impl FnMut(Change) -> Told,
+) -> Result<String, super::Error> {
     let (mut listed, mut told) = (Listed::default(), HashSet::new());
     let first = ListParams {
         label_selector: scope.labels.map(String::from),
@@ -202,12 +178,12 @@ async fn list(api: &Api<Stored>, scope: Scope<'_>, sink: &mut impl FnMut(Change)
             told.extend(page.items.iter().map(name_of));
         }
         match more.is_some() && scope.by_page {
-            true => sink(Change::Page(page.items)),
+            true => sink(Change::Page(page.items)).await,
             false => page.items.into_iter().for_each(|object| listed.push(object, more.is_some())),
         }
         let Some(token) = more else {
             let version = page.metadata.resource_version.unwrap_or_default();
-            sink(Change::All(listed, told, version.parse().unwrap_or(0)));
+            sink(Change::All(listed, told, version.parse().unwrap_or(0))).await;
             return Ok(version);
         };
         params = first.clone().continue_token(&token);
@@ -257,13 +233,13 @@ fn of<K>(event: WatchEvent<K>, object: impl Fn(K) -> DynamicObject) -> WatchEven
     }
 }
 
-async fn watch(
+async fn watch<Told: Future<Output = ()>>(
     api: &Api<Stored>,
     kind: &'static str,
     scope: Scope<'_>,
     version: &mut String,
     pulse: &Pulse,
-    sink: &mut impl FnMut(Change),
+    sink: &mut impl FnMut(Change) -> Told,
 ) -> Ended {
     let params = WatchParams {
         label_selector: scope.labels.map(String::from),
@@ -295,16 +271,16 @@ async fn watch(
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 take_version(version, &object);
-                sink(Change::Set(object));
+                sink(Change::Set(object)).await;
             }
             WatchEvent::Deleted(object) => {
                 take_version(version, &object);
-                sink(Change::Gone(object));
+                sink(Change::Gone(object)).await;
             }
             WatchEvent::Bookmark(bookmark) => {
                 *version = bookmark.metadata.resource_version;
                 trace!(kind, version, "bookmark");
-                sink(Change::Nothing(version.parse().unwrap_or(0)));
+                sink(Change::Nothing(version.parse().unwrap_or(0))).await;
             }
             WatchEvent::Error(status) if status.code == 410 => return Ended::Relist,
             WatchEvent::Error(status) => {
@@ -363,6 +339,7 @@ mod tests {
                 Change::All(listed, earlier, _) => ("all", names(listed.into_objects().collect()), earlier.len()),
                 _ => unreachable!("the watch tells nothing"),
             });
+            std::future::ready(())
         };
         let (scope, pulse) = (Scope { by_page: true, ..Scope::default() }, Pulse::new());
         let following = follow(forgetful(), "Pod", scope, &pulse, sink);

@@ -147,7 +147,7 @@ impl Integrity {
     async fn watch(&self, client: Client, kind: Kind) -> &'static str {
         let Some(pulse) = self.pulses.get(&kind) else { return "a watch on nothing" };
         let api = object::api(&client, None, &kind.resource());
-        follow(api, kind.name(), Scope::default(), pulse, |change| self.take_in(kind, change)).await;
+        follow(api, kind.name(), Scope::default(), pulse, |change| async move { self.take_in(kind, change) }).await;
         "a watch on the gate"
     }
 

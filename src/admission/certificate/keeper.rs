@@ -156,9 +156,10 @@ impl Keeper {
         let api = object::api(&self.settings.client, Some(&self.settings.namespace), &resource);
         let one = format!("metadata.name={}", self.settings.secret);
         let scope = Scope { fields: Some(&one), ..Scope::default() };
-        let pulse = Pulse::new();
+        let (pulse, keeper) = (Pulse::new(), &self);
+        let seen = |change| async move { keeper.take_in(change) };
         tokio::select! {
-            () = follow(api, "Secret", scope, &pulse, |change| self.take_in(change)) => "the watch on the certificate ended".into(),
+            () = follow(api, "Secret", scope, &pulse, seen) => "the watch on the certificate ended".into(),
             () = self.work() => "keeping the certificate ended".into(),
         }
     }

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ApiResource, ObjectMeta, PostParams};
 use kube::core::DynamicObject;
 use kube::{Client, ResourceExt};
+use std::future::ready;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
@@ -70,10 +71,11 @@ async fn hear(client: Client, namespace: String, tell: mpsc::UnboundedSender<Opt
             Change::All(listed, ..) => listed.into_objects().next().and_then(lease_of),
             Change::Set(object) => lease_of(object),
             Change::Gone(_) => None,
-            Change::Page(_) | Change::Nothing(_) => return,
+            Change::Page(_) | Change::Nothing(_) => return ready(()),
         };
         // Whoever listened has ended, and this ends with it.
         let _ = tell.send(lease);
+        ready(())
     };
     follow(api, "Lease", scope, &Pulse::new(), told).await;
 }

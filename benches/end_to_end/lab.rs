@@ -7,7 +7,7 @@ use crate::support::many::approval;
 use crate::support::process::Process;
 use crate::support::{Space, bare, by_sre, client, countersign, merge, requests};
 use crate::webhook::NoOp;
-use crate::{arrivals, audit};
+use crate::{arrivals, audit, machine};
 use anyhow::{Context, Result};
 use countersign_testbed::{ControlPlane, Operator, Options};
 use kube::api::{Api, DynamicObject};
@@ -103,9 +103,9 @@ impl Lab {
     /// From now on, things are measured.
     pub async fn measures(&mut self) -> Result<()> {
         self.cluster.restart_controller_manager(self.controller_qps)?;
-        // It reads everything there is.
-        tokio::time::sleep(Duration::from_secs(6)).await;
-        Ok(())
+        // It reads everything there is, and with thousands of Jobs looks at them for long.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        machine::rests().await
     }
 
     /// Has that subject release, and no other.

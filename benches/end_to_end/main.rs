@@ -7,6 +7,7 @@ mod arrivals;
 mod audit;
 mod growth;
 mod lab;
+mod machine;
 mod null_writer;
 mod plain;
 mod report;

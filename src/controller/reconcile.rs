@@ -153,7 +153,7 @@ impl Controller {
     /// other kinds that it has seen.
     fn nothing(&self, kind: Kind, version: i64) {
         match kind {
-            Kind::Policy => self.index.policies_at(version),
+            Kind::Policy => self.enqueue(self.index.policies_at(version), Lane::Steady),
             Kind::Target(kind) => self.index.targets_at(kind, version),
             Kind::Request | Kind::Namespace | Kind::Input(_) | Kind::Rbac(_) | Kind::NetworkPolicy => {}
         }

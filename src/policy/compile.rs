@@ -82,13 +82,15 @@ pub struct PolicySet {
 }
 
 impl CompiledPolicy {
-    pub(super) fn applies(&self, namespace_labels: &BTreeMap<String, String>) -> bool {
+    /// Whether it applies in a namespace with these labels. Elsewhere it says nothing.
+    pub(crate) fn applies(&self, namespace_labels: &BTreeMap<String, String>) -> bool {
         self.selector.as_ref().is_none_or(|selector| selector.matches(namespace_labels))
     }
 }
 
 impl BrokenPolicy {
-    pub(super) fn might_apply(&self, namespace_labels: &BTreeMap<String, String>) -> bool {
+    /// Whether it might apply in a namespace with these labels. Elsewhere it says nothing.
+    pub(crate) fn might_apply(&self, namespace_labels: &BTreeMap<String, String>) -> bool {
         self.selector.as_ref().is_none_or(|selector| selector.matches(namespace_labels))
     }
 }

@@ -6,20 +6,19 @@ mod kept;
 mod kind;
 mod observe;
 mod outline;
+mod policies;
 mod state;
 mod summary;
 mod surroundings;
 mod trail;
 
-use crate::api::{InputKind, TargetKind, names};
-use crate::binding::{InputFacts, Keyring, sha256};
-use crate::lifecycle::{BrokenRequest, Cluster, Gate, NamespaceFacts, PolicyFacts, RequestFacts, TargetFacts, version};
-use crate::policy::compile;
+use crate::api::{InputKind, TargetKind};
+use crate::binding::{InputFacts, Keyring};
+use crate::lifecycle::{BrokenRequest, Cluster, Gate, NamespaceFacts, RequestFacts, TargetFacts, version};
 pub use kind::Key;
 pub(super) use kind::Kind;
 use kube::core::DynamicObject;
 pub use observe::{HeldObservation, Observation};
-use serde_json::Value;
 use state::{At, Request, State};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,11 +76,6 @@ impl Index {
         kind == InputKind::ConfigMap || self.secrets
     }
 
-    /// What is known of one policy.
-    pub fn policy(&self, name: &str) -> Option<Arc<PolicyFacts>> {
-        self.read().policies.get(name).cloned()
-    }
-
     /// A request arrived. Returns what to look at.
     pub fn set_request(&self, object: DynamicObject) -> Vec<Key> {
         let name = Arc::new(name_of(&object));
@@ -115,6 +109,8 @@ impl Index {
             self.to_record.notify_one();
         }
         let finished = facts.status.state.is_final() && !facts.deleting;
+        let bound = facts.status.bound_at.map_or(0, |at| at.policies);
+        state.policies_bound = state.policies_bound.max(bound);
         state.insert_request(name, Arc::new(facts), object);
         let mut keys = BTreeSet::new();
         if let Some(at) = state.request(name).and_then(|kept| kept.outline.at.clone()) {
@@ -258,7 +254,7 @@ impl Index {
         }
         let there: Vec<Arc<At>> = state.targets.keys().filter(|at| at.0 == name).cloned().collect();
         there.iter().for_each(|at| state.look_for_override(at));
-        let mut keys = state.unfinished(|at| at.0 == name);
+        let mut keys = state.unfinished(|request| request.0 == name);
         keys.extend(state.gated(|namespace| namespace == name));
         keys
     }
@@ -266,61 +262,6 @@ impl Index {
     /// A namespace is gone.
     pub fn remove_namespace(&self, name: &str) {
         self.write().namespaces.remove(name);
-    }
-
-    /// A policy arrived. Returns what to look at.
-    pub fn set_policy(&self, object: &DynamicObject) -> Vec<Key> {
-        let name = object.metadata.name.clone().unwrap_or_default();
-        let null = Value::Null;
-        let spec = object.data.get("spec").unwrap_or(&null);
-        let editor = object.metadata.annotations.as_ref().and_then(|a| a.get(names::EDITED_BY));
-        let compiled = compile(&name, spec, editor.map(String::as_str));
-        let snapshot = sha256(spec).ok();
-        let mut state = self.write();
-        let before = state.policies.get(&name).cloned();
-        if before.as_ref().is_some_and(|b| b.version >= version(&object.metadata)) {
-            return vec![];
-        }
-        let facts = PolicyFacts {
-            name: name.clone(),
-            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
-            version: version(&object.metadata),
-            generation: object.metadata.generation,
-            snapshot,
-            editor: editor.cloned(),
-            compiled: compiled.as_ref().map(|_| ()).map_err(|broken| broken.error.clone()),
-            status: object.data.get("status").and_then(|s| serde_json::from_value(s.clone()).ok()).unwrap_or_default(),
-        };
-        state.policies_version = state.policies_version.max(facts.version);
-        let same =
-            before.is_some_and(|b| b.snapshot.is_some() && b.snapshot == facts.snapshot && b.editor == facts.editor);
-        state.policies.insert(name.clone(), Arc::new(facts));
-        let mut keys = vec![Key::Policy(name.clone())];
-        if !same {
-            state.compiled.insert(name, compiled.map(Arc::new).map_err(Arc::from));
-            state.rebuild_policies();
-            keys.extend(state.unfinished(|_| true));
-            keys.extend(state.gated(|_| true));
-        }
-        keys
-    }
-
-    /// A policy is gone. Returns what to look at.
-    pub fn remove_policy(&self, name: &str, at: i64) -> Vec<Key> {
-        let mut state = self.write();
-        state.policies_version = state.policies_version.max(at);
-        state.policies.remove(name);
-        state.compiled.remove(name);
-        state.rebuild_policies();
-        let mut keys = state.unfinished(|_| true);
-        keys.extend(state.gated(|_| true));
-        keys
-    }
-
-    /// Policies are known up to that resource version.
-    pub fn policies_at(&self, version: i64) {
-        let mut state = self.write();
-        state.policies_version = state.policies_version.max(version);
     }
 
     /// Jobs or Pods are known up to that resource version. Requests that waited for this view to catch up are not looked at

@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::{ApprovalRecordSpec, RecordEntry, Transition};
 use crate::audit::{Keys, by_name};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NOW: &str = "2026-11-20T17:05:00Z";
 

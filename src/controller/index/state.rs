@@ -57,6 +57,8 @@ pub(super) struct State {
     pub compiled: BTreeMap<String, Compiled>,
     pub policy_set: Arc<PolicySet>,
     pub policies_version: i64,
+    /// The newest version of policies that a request was bound from, by whichever operator.
+    pub policies_bound: i64,
     pub jobs_version: i64,
     pub pods_version: i64,
     /// What somebody other than us started, not told yet.
@@ -337,12 +339,6 @@ impl State {
                 self.by_cron_job.remove(&uid);
             }
         }
-    }
-
-    pub fn rebuild_policies(&mut self) {
-        let ready = self.compiled.values().filter_map(|c| c.as_ref().ok().cloned()).collect();
-        let broken = self.compiled.values().filter_map(|c| c.as_ref().err().cloned()).collect();
-        self.policy_set = Arc::new(PolicySet { ready, broken });
     }
 }
 

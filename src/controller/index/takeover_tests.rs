@@ -1,7 +1,8 @@
 //! Whoever takes over looks at what the one before looked at.
 
 use super::*;
-use serde_json::json;
+use crate::api::names;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 fn object(object: Value) -> DynamicObject {

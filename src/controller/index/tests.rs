@@ -93,8 +93,8 @@ fn in_a_gated_namespace_what_is_held_is_looked_at_and_a_start_by_others_is_told_
     };
     assert_eq!(index.set_target(TargetKind::Job, stamped(1, true)), []);
     assert_eq!(index.set_namespace(&namespace(2, "enforce")), vec![key.clone()]);
-    assert_eq!(index.set_target(TargetKind::Job, stamped(3, true)), vec![key.clone()]);
-    assert_eq!(index.remove_policy("p", 4), [key]);
+    assert_eq!(index.set_target(TargetKind::Job, stamped(3, true)), [key]);
+    assert_eq!(index.remove_policy("p", 4), [], "there was none");
     assert!(index.take_foreign_starts().is_empty());
     assert_eq!(index.set_target(TargetKind::Job, stamped(5, false)), []);
     assert_eq!(index.take_foreign_starts().len(), 1);

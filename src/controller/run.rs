@@ -26,6 +26,8 @@ use tracing::error;
 const WORKERS: usize = 32;
 /// How often every unfinished request is looked at though nothing happened, from memory.
 const RESYNC: Duration = Duration::from_secs(300);
+/// In how many parts: thousands at once would take a processor for seconds.
+const SLICES: u32 = 300;
 
 /// Runs the controller until one of its tasks ends, which is an error: a process that goes on without one would look alive
 /// and do nothing. Calls `ready` once everything is known.
@@ -177,9 +179,43 @@ fn spawn_timers(tasks: &mut JoinSet<&'static str>, controller: &Arc<Controller>,
     });
     let controller = controller.clone();
     tasks.spawn(async move {
-        loop {
-            tokio::time::sleep(RESYNC).await;
-            controller.enqueue(controller.index.everything_open(), Lane::Steady);
-        }
+        let open = || controller.index.everything_open();
+        resync(open, |keys| controller.enqueue(keys, Lane::Steady)).await;
+        "looking again"
     });
+}
+
+/// Looks at everything that is open once in [`RESYNC`], for ever.
+async fn resync(open: impl Fn() -> Vec<Key>, look: impl Fn(Vec<Key>)) {
+    loop {
+        let mut keys = open().into_iter();
+        let at_once = keys.len().div_ceil(SLICES as usize);
+        for _ in 0..SLICES {
+            tokio::time::sleep(RESYNC / SLICES).await;
+            look(keys.by_ref().take(at_once).collect());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_open_is_looked_at_again_a_few_at_a_time() {
+        for count in [0, 1, 7, 10_000] {
+            let (began, looks) = (Instant::now(), RefCell::new(vec![]));
+            let name = |n: usize| Key::Request("a".into(), n.to_string());
+            let look = |keys: Vec<Key>| {
+                assert!(keys.len() <= 34, "{} at once, of {count}", keys.len());
+                looks.borrow_mut().extend(keys);
+            };
+            let all = || (0..count).map(name).collect::<Vec<_>>();
+            let within = RESYNC + Duration::from_millis(1);
+            assert!(tokio::time::timeout(within, resync(all, look)).await.is_err(), "it goes on for ever");
+            assert_eq!((began.elapsed(), looks.into_inner()), (within, all()), "each once");
+        }
+    }
 }

@@ -147,9 +147,8 @@ const NO_ROLES_YET: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"
 /// What somebody else's policy says to a note on a Job.
 const NO_NOTES: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"admission webhook \"others.example\" denied the request: nobody writes to Jobs","code":403}"#;
 
-/// Alice denies while every write on the Job is refused with that.
-async fn denied_under(name: &str, refusal: &'static str) -> Result<Case> {
-    let stand = beside().await?;
+/// Alice denies while every write on the Job is refused with that, for as long as nobody else has the control plane for themselves.
+async fn denied_under(stand: &Stand, name: &str, refusal: &'static str) -> Result<Case> {
     let case = Case::pending(name).await?;
     let effect = answer(403, "application/json", refusal);
     stand.proxy.storm(Fault { method: "PATCH".into(), path: case.path("jobs"), effect });
@@ -165,10 +164,11 @@ async fn noted(case: &Case) -> Result<Value> {
 /// A denial without its note would be forgotten with its request, and the Job could be asked for again.
 #[tokio::test]
 async fn a_denial_is_noted_on_its_job_though_the_api_server_refuses_that_at_first() -> Result<()> {
-    let case = denied_under("faults-403", NO_ROLES_YET).await?;
+    let stand = beside().await?;
+    let case = denied_under(&stand, "faults-403", NO_ROLES_YET).await?;
     tokio::time::sleep(STORM).await;
     ensure!(case.stored().await?["status"]["state"] != "Denied", "it ended without its note");
-    beside().await?.proxy.calm(&case.part());
+    stand.proxy.calm(&case.part());
     case.comes_to("Denied", RESUMES).await?;
     let note = noted(&case).await?;
     let uid = &case.stored().await?["metadata"]["uid"];
@@ -179,9 +179,9 @@ async fn a_denial_is_noted_on_its_job_though_the_api_server_refuses_that_at_firs
 /// Nobody waits for good for the end of a request because its Job takes no note.
 #[tokio::test]
 async fn a_denial_whose_note_is_refused_for_good_ends_its_request_all_the_same() -> Result<()> {
-    let case = denied_under("faults-403-for-good", NO_NOTES).await?;
-    let took = case.comes_to("Denied", Duration::from_secs(30)).await?;
     let stand = beside().await?;
+    let case = denied_under(&stand, "faults-403-for-good", NO_NOTES).await?;
+    let took = case.comes_to("Denied", Duration::from_secs(60)).await?;
     stand.proxy.calm(&case.part());
     eprintln!("denied after {took:?} without a note");
     ensure!(took > Duration::from_secs(9), "given up after {took:?}");

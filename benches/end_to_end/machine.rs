@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_secs(2);
 /// How long it may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// What the kernel counts by: a hundredth of a second (`USER_HZ`, see `man 5 proc_stat`).
-const TICK: Duration = Duration::from_millis(10);
+/// What the kernel counts by, in milliseconds: a hundredth of a second (`USER_HZ`, see `man 5 proc_stat`).
+const TICK: u64 = 10;
 
 /// Waits until all processors together are at work for less than a quarter of the time of one.
 pub async fn rests() -> Result<()> {
@@ -29,8 +29,8 @@ pub async fn rests() -> Result<()> {
 fn ran() -> Result<Duration> {
     let said = fs::read_to_string("/proc/stat")?;
     let line = said.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("cpu in /proc/stat")?;
-    let ticks: Vec<u32> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let ticks: Vec<u64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     // user, nice and system; then idle and waiting; then irq, softirq and steal; then guests, which are in user.
-    let worked = ticks.iter().take(3).chain(ticks.iter().skip(5).take(2)).sum::<u32>();
-    Ok(TICK * worked)
+    let worked = ticks.iter().take(3).chain(ticks.iter().skip(5).take(2)).sum::<u64>();
+    Ok(Duration::from_millis(TICK * worked))
 }

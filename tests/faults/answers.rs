@@ -147,7 +147,8 @@ const NO_ROLES_YET: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"
 /// What somebody else's policy says to a note on a Job.
 const NO_NOTES: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"admission webhook \"others.example\" denied the request: nobody writes to Jobs","code":403}"#;
 
-/// Alice denies while every write on the Job is refused with that, for as long as nobody else has the control plane for themselves.
+/// Alice denies while every write on the Job is refused with that. Whoever calls keeps the stand until all is answered: the storm
+/// ends with its proxy.
 async fn denied_under(stand: &Stand, name: &str, refusal: &'static str) -> Result<Case> {
     let case = Case::pending(name).await?;
     let effect = answer(403, "application/json", refusal);

@@ -84,26 +84,33 @@ async fn main() -> Result<()> {
     // Fails when something else was first, and then it is there.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut report = Report::default();
-    let has = |part| args.only.contains(&part);
-    if has(Part::Admission) {
-        admission::measure(args.jobs, args.rounds, &mut report).await?;
-    }
-    if has(Part::Rates) || has(Part::Burst) {
-        let mut lab = Lab::start(args.controller_qps, args.controller_runtime).await?;
-        let loads = round::loads(&args);
-        for number in 0..args.rounds {
-            round::run(&mut lab, &args, number, &loads, &mut report).await?;
-        }
-    }
-    if has(Part::Size) {
-        size::measure(args.pending, args.finished, &mut report).await?;
-    }
-    if has(Part::Growth) {
-        growth::measure(args.pending, &mut report).await?;
-    }
+    let measured = measure(&args, &mut report).await;
+    // What was measured before something failed took long enough to be kept.
     report.print();
     if let Some(path) = &args.json {
         std::fs::write(path, report.json())?;
+    }
+    measured
+}
+
+/// Measures one part after the other.
+async fn measure(args: &Args, report: &mut Report) -> Result<()> {
+    let has = |part| args.only.contains(&part);
+    if has(Part::Admission) {
+        admission::measure(args.jobs, args.rounds, report).await?;
+    }
+    if has(Part::Rates) || has(Part::Burst) {
+        let mut lab = Lab::start(args.controller_qps, args.controller_runtime).await?;
+        let loads = round::loads(args);
+        for number in 0..args.rounds {
+            round::run(&mut lab, args, number, &loads, report).await?;
+        }
+    }
+    if has(Part::Size) {
+        size::measure(args.pending, args.finished, report).await?;
+    }
+    if has(Part::Growth) {
+        growth::measure(args.pending, report).await?;
     }
     Ok(())
 }

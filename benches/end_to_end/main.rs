@@ -87,10 +87,10 @@ async fn main() -> Result<()> {
     let measured = measure(&args, &mut report).await;
     // What was measured before something failed took long enough to be kept.
     report.print();
-    if let Some(path) = &args.json {
-        std::fs::write(path, report.json())?;
-    }
-    measured
+    let written = args.json.as_ref().map_or(Ok(()), |path| std::fs::write(path, report.json()));
+    // A file that cannot be written hides nothing of what failed before it.
+    measured?;
+    Ok(written?)
 }
 
 /// Measures one part after the other.

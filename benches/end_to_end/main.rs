@@ -17,7 +17,7 @@ mod size;
 mod support;
 mod webhook;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use lab::Lab;
 use report::Report;
@@ -87,10 +87,12 @@ async fn main() -> Result<()> {
     let measured = measure(&args, &mut report).await;
     // What was measured before something failed took long enough to be kept.
     report.print();
-    let written = args.json.as_ref().map_or(Ok(()), |path| std::fs::write(path, report.json()));
+    let written = args.json.as_ref().map_or(Ok(()), |path| {
+        std::fs::write(path, report.json()).with_context(|| format!("write {}", path.display()))
+    });
     // A file that cannot be written hides nothing of what failed before it.
     measured?;
-    Ok(written?)
+    written
 }
 
 /// Measures one part after the other.

@@ -1,6 +1,7 @@
 //! What the trail and all that hangs on it must not hold: nothing of a Secret, and of people only username, uid and groups.
 //! And what it shows must not be obeyed by a terminal.
 
+use crate::support::told::{metrics_address, said};
 use crate::support::{Space, by_sre, client, job};
 use crate::{Lab, lab, transitions};
 use anyhow::{Context, Result, ensure};
@@ -9,7 +10,6 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use kube::Client;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const NAMESPACE: &str = "audit-secrecy";
 const HOME: &str = "countersign-system";
@@ -73,18 +73,6 @@ async fn start_reading(lab: &mut Lab) -> Result<()> {
     lab.start(&["--read-secrets", "content", "--metrics-bind", "127.0.0.1:0"]).await
 }
 
-/// What the operator serves at `/metrics`.
-async fn metrics(log: &str) -> Result<String> {
-    let line = log.lines().find(|line| line.contains("metrics are served")).context("metrics are served")?;
-    let address =
-        line.split("address=").nth(1).context("an address")?.split_whitespace().next().context("an address")?;
-    let mut stream = tokio::net::TcpStream::connect(address).await?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: operator\r\n\r\n").await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
-}
-
 /// Everything about people: what stands under a name that holds callers.
 fn people<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
     if let Value::Object(map) = value {
@@ -126,7 +114,7 @@ async fn written(lab: &Lab, space: &Space, trail: &str, released: &Value) -> Res
         all("checkpoint and keys", &["get", "configmaps", "-n", HOME]).await?,
         all("snapshots", &["get", "controllerrevisions", "-n", HOME]).await?,
         all("leases", &["get", "leases", "-n", HOME]).await?,
-        ("metrics", metrics(&log).await?),
+        ("metrics", said(metrics_address(&log)?, "/metrics").await?),
         ("log", log),
     ])
 }

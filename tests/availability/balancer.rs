@@ -1,6 +1,7 @@
 //! What a Service is in a cluster: leads each new connection to an operator that says it is ready, and leaves those alone that
 //! are there.
 
+use crate::support::told::said;
 use anyhow::Result;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -111,17 +112,4 @@ async fn let_in(client: &mut UnixStream) -> std::io::Result<()> {
 
 async fn is_ready(address: SocketAddr) -> bool {
     matches!(said(address, "/readyz").await, Ok(said) if said.starts_with("HTTP/1.1 200"))
-}
-
-/// What an operator answers to a GET.
-pub async fn said(address: SocketAddr, path: &str) -> Result<String> {
-    let ask = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut said = String::new();
-        stream.read_to_string(&mut said).await?;
-        anyhow::Ok(said)
-    };
-    tokio::time::timeout(Duration::from_secs(2), ask).await?
 }

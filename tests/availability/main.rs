@@ -11,7 +11,7 @@ mod seen;
 mod stream;
 
 use anyhow::{Context, Result, ensure};
-use balancer::{Backend, Balancer, said};
+use balancer::{Backend, Balancer};
 use countersign_testbed::{ControlPlane, Identity, Operator, Options};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use stream::Stream;
+use support::told::said;
 use support::{Space, by_sre, client, countersign, installed_with};
 
 /// Others wait so long for a leader that is silent.

@@ -1,6 +1,6 @@
 //! What becomes of requests is seen from outside: in metrics, in traces, and in the log.
 
-use crate::balancer::said;
+use crate::support::told::said;
 use crate::support::{Space, by_sre};
 use crate::{Lab, Replica};
 use anyhow::{Context, Result, ensure};

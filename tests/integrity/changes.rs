@@ -1,5 +1,6 @@
 //! Each way to open the gate that one write to an admission object takes, and that it is told everywhere.
 
+use crate::support::told::{metrics_address, said};
 use crate::support::{Space, client, countersign, merge};
 use crate::{HOME, OPERATOR, cluster, event, holder, lease, resource, saved};
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,6 @@ use kube::Client;
 use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What an attacker does, and what is then told.
 struct Attack {
@@ -79,10 +79,7 @@ pub struct Told {
 
 impl Told {
     pub async fn get(&self, path: &str) -> Result<(String, String)> {
-        let mut stream = tokio::net::TcpStream::connect(&self.address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: operator\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
+        let answer = said(&self.address, path).await?;
         let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
         Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
     }
@@ -146,10 +143,7 @@ pub async fn operator(cluster: &countersign_testbed::ControlPlane) -> Result<Tol
         ensure!(began.elapsed() < Duration::from_secs(20), "the operator did not write its Lease");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let log = operator.log();
-    let line = log.lines().find(|line| line.contains("metrics are served")).context("no address in the log")?;
-    let (_, address) = line.split_once("address=").context("no address in the line")?;
-    let address = address.split_whitespace().next().unwrap_or_default().to_owned();
+    let address = metrics_address(&operator.log())?;
     Ok(Told { client, admin, address, operator })
 }
 

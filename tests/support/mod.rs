@@ -19,6 +19,7 @@ pub mod many;
 pub mod process;
 pub mod python;
 pub mod shell;
+pub mod told;
 
 /// The command under test.
 pub fn countersign() -> Countersign {

@@ -143,7 +143,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let integrity = Arc::new(Integrity::new(expected, awaited, metrics.clone())?);
     let announces = admission.as_ref().map_or(Announces::Never, |admission| admission.announces(&leadership));
 
-    let mut checks = vec![listed(ready.clone())];
+    let mut checks = vec![listed(ready.clone(), watches.clone())];
     if let Some(admission) = &admission {
         checks.extend(admission.keep(&mut tasks, (&client, &leadership), &integrity, &metrics));
     }
@@ -243,10 +243,13 @@ impl Signals {
     }
 }
 
-fn listed(ready: Arc<AtomicBool>) -> (&'static str, Check) {
-    let check = move || match ready.load(Ordering::Acquire) {
-        true => (true, "every watch has listed everything".into()),
-        false => (false, "not every watch has listed everything yet".into()),
+fn listed(ready: Arc<AtomicBool>, watches: Arc<Watches>) -> (&'static str, Check) {
+    let check = move || match (ready.load(Ordering::Acquire), watches.unlisted()) {
+        (true, _) => (true, "every watch has listed everything".into()),
+        (false, unlisted) if unlisted.is_empty() => {
+            (false, "every watch has listed everything, work is about to begin".into())
+        }
+        (false, unlisted) => (false, format!("not listed yet: {}", unlisted.join(", "))),
     };
     ("watches", Box::new(check))
 }
@@ -330,8 +333,20 @@ async fn client(named: Option<&std::path::Path>) -> anyhow::Result<Client> {
 
 #[cfg(test)]
 mod tests {
-    use super::at_least;
+    use super::{ReadSecrets, Watches, at_least, listed};
     use serde_json::json;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn a_start_names_what_it_waits_for() {
+        let ready = Arc::new(AtomicBool::new(false));
+        let (_, check) = listed(ready.clone(), Arc::new(Watches::new(ReadSecrets::None)));
+        let (there, said) = check();
+        assert!(!there && said.starts_with("not listed yet: ") && said.contains("NetworkPolicy"), "{said}");
+        ready.store(true, std::sync::atomic::Ordering::Release);
+        assert_eq!(check(), (true, "every watch has listed everything".into()));
+    }
 
     #[test]
     fn a_version_is_read_or_counts_as_older() {

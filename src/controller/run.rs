@@ -15,12 +15,14 @@ use crate::controller::settings::Settings;
 use crate::controller::watch::{Change, Scope, follow};
 use jiff::Timestamp;
 use kube::Client;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::error;
+use tokio::time::Instant;
+use tracing::{error, info};
 
 /// Requests that are worked on at the same time. The API server is the limit, not the operator.
 const WORKERS: usize = 32;
@@ -28,6 +30,8 @@ const WORKERS: usize = 32;
 const RESYNC: Duration = Duration::from_secs(300);
 /// In how many parts: thousands at once would take a processor for seconds.
 const SLICES: u32 = 300;
+/// How often the log says what a start still waits for, so that one among much can be told from one that hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the controller until one of its tasks ends, which is an error: a process that goes on without one would look alive
 /// and do nothing. Calls `ready` once everything is known.
@@ -57,7 +61,8 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         hooks.clone(),
     ));
     // What is recorded already is known before the first request is.
-    if let Err(error) = recorder.read(Timestamp::now()).await {
+    let reading = told_of(recorder.read(Timestamp::now()), |waited| waits(waited, "the audit trail to be read"));
+    if let Err(error) = reading.await {
         return error.to_string();
     }
     let pruner = retention.map(|kept| Pruner::new(&client, &namespace, index.clone(), leadership.clone(), kept));
@@ -92,8 +97,11 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     spawn_timers(&mut tasks, &controller, timers);
     // Decisions rest on everything, so none is made before everything is known.
     let all_listed = u32::try_from(controller.watches.all().len()).unwrap_or(u32::MAX);
+    let tell = |waited| {
+        waits(waited, &format!("everything of these kinds: {}", controller.watches.unlisted().join(", ")));
+    };
     tokio::select! {
-        permits = controller.listed.acquire_many(all_listed) => drop(permits),
+        permits = told_of(controller.listed.acquire_many(all_listed), tell) => drop(permits),
         ended = tasks.join_next() => return describe(ended),
     }
     controller.index.forget_the_gone();
@@ -108,6 +116,21 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
         tasks.spawn(async move { controller.work().await });
     }
     describe(tasks.join_next().await)
+}
+
+fn waits(waited: Duration, what: &str) {
+    info!(seconds = waited.as_secs(), "starting, and waiting for {what}");
+}
+
+/// Waits for one part of the start. Tells every [`PATIENCE`] how long that takes already.
+async fn told_of<T>(part: impl Future<Output = T>, tell: impl Fn(Duration)) -> T {
+    let (mut part, began) = (pin!(part), Instant::now());
+    loop {
+        match tokio::time::timeout(PATIENCE, &mut part).await {
+            Ok(done) => return done,
+            Err(_) => tell(began.elapsed()),
+        }
+    }
 }
 
 fn describe(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> String {
@@ -201,7 +224,18 @@ async fn resync(open: impl Fn() -> Vec<Key>, look: impl Fn(Vec<Key>)) {
 mod tests {
     use super::*;
     use std::cell::RefCell;
-    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_says_what_it_waits_for_while_it_does() {
+        let told = RefCell::new(vec![]);
+        let tell = |waited: Duration| told.borrow_mut().push(waited.as_secs());
+        let lists = |seconds| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            seconds
+        };
+        assert_eq!((told_of(lists(9), tell).await, told.take()), (9, vec![]), "what is quick is not told");
+        assert_eq!((told_of(lists(35), tell).await, told.take()), (35, vec![10, 20, 30]), "what is slow is let go on");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn everything_open_is_looked_at_again_a_few_at_a_time() {

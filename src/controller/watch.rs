@@ -60,6 +60,11 @@ impl Pulse {
         self.last.store(elapsed + 1, Ordering::Release);
     }
 
+    /// Whether it has spoken since the start.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.last.load(Ordering::Acquire) > 0
+    }
+
     /// How long ago it spoke; since the start where it has not.
     pub(crate) fn silence(&self) -> Duration {
         let last = Duration::from_millis(self.last.load(Ordering::Acquire).saturating_sub(1));
@@ -68,7 +73,7 @@ impl Pulse {
 
     /// Whether the watch has spoken within [`SILENCE`].
     pub(crate) fn is_fresh(&self) -> bool {
-        self.last.load(Ordering::Acquire) > 0 && self.silence() < SILENCE
+        self.has_spoken() && self.silence() < SILENCE
     }
 }
 

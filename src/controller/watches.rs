@@ -20,6 +20,11 @@ impl Watches {
         self.0.iter().map(|(kind, pulse)| (kind.as_str(), pulse.silence()))
     }
 
+    /// The kinds of which not everything is listed yet, in the order in which they are watched.
+    pub fn unlisted(&self) -> Vec<&'static str> {
+        self.0.iter().filter(|(_, pulse)| !pulse.has_spoken()).map(|(kind, _)| kind.as_str()).collect()
+    }
+
     /// Whether every watch has spoken lately.
     pub(super) fn are_fresh(&self) -> bool {
         self.0.iter().all(|(_, pulse)| pulse.is_fresh())

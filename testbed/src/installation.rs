@@ -22,6 +22,8 @@ const OPERATOR: &str = "countersign";
 /// Serves admission on a free port, and registers it there.
 const ADMISSION: [&str; 2] = ["--admission-bind=127.0.0.1:0", "--admission-url=https://127.0.0.1:0"];
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Lines of its log that an error shows of an operator that did not come to be ready.
+const LAST: usize = 20;
 const POLL: Duration = Duration::from_millis(50);
 
 /// How to run the `countersign` command.
@@ -152,11 +154,12 @@ impl Countersign {
 impl Operator {
     /// Waits until it has listed everything. An error where it ends before that.
     pub async fn ready(&mut self) -> Result<()> {
-        until("the operator is ready", async || {
+        let ready = until("the operator is ready", async || {
             self.0.as_mut().map_or(Ok(()), Process::check)?;
             Ok(self.log().contains("ready: every watch"))
-        })
-        .await
+        });
+        // The log ends with its directory, and tells what it waits for.
+        ready.await.with_context(|| self.end_of_log())
     }
 
     /// Kills it at once, as a power cut would.
@@ -195,6 +198,12 @@ impl Operator {
     pub fn log(&self) -> String {
         let path = self.0.as_ref().map_or(Path::new(""), Process::log);
         fs::read_to_string(path).unwrap_or_default()
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST)..].join("\n")
     }
 
     fn end(&mut self) {

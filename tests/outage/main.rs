@@ -7,6 +7,7 @@ mod support;
 mod crash;
 mod gate;
 mod gone;
+mod rights;
 mod stored;
 
 use anyhow::{Result, ensure};
@@ -48,7 +49,7 @@ impl Lab {
     }
 
     /// Takes from the operator the right to patch a resource, as a stand-in for a crash before that write: what is stored
-    /// is the same. Of `subjectaccessreviews`, it is the right to create them.
+    /// is the same. Of `subjectaccessreviews`, it is the right to create them, of `networkpolicies` the one to list them.
     async fn forbid(&self, resource: &str) -> Result<()> {
         self.set_rights(|r| r != resource).await
     }
@@ -67,8 +68,12 @@ impl Lab {
                 for rule in role["rules"].as_array_mut().into_iter().flatten() {
                     let names: Vec<String> = serde_json::from_value(rule["resources"].clone())?;
                     if names.iter().any(|n| !kept(n)) {
-                        // What is asked of the authorizer is created, and nothing else is done with it.
-                        let lost = if names == ["subjectaccessreviews"] { "create" } else { "patch" };
+                        // What is asked of the authorizer is created, and nothing else is done with it; what is only read is listed.
+                        let lost = match names.first().map_or("", String::as_str) {
+                            "subjectaccessreviews" => "create",
+                            "networkpolicies" => "list",
+                            _ => "patch",
+                        };
                         let verbs: Vec<String> = serde_json::from_value(rule["verbs"].clone())?;
                         rule["verbs"] = json!(verbs.into_iter().filter(|v| v != lost).collect::<Vec<_>>());
                         if rule["verbs"] == json!([]) {

@@ -102,9 +102,10 @@ async fn measure(args: &Args, report: &mut Report) -> Result<()> {
         admission::measure(args.jobs, args.rounds, report).await?;
     }
     if has(Part::Rates) || has(Part::Burst) {
-        let mut lab = Lab::start(args.controller_qps, args.controller_runtime).await?;
         let loads = round::loads(args);
         for number in 0..args.rounds {
+            // What one round leaves, thousands of Jobs that run, would slow the next one down.
+            let mut lab = Lab::start(args.controller_qps, args.controller_runtime).await?;
             round::run(&mut lab, args, number, &loads, report).await?;
         }
     }

@@ -91,7 +91,7 @@ async fn finish(cluster: &ControlPlane, from: usize, count: usize) -> Result<()>
         if last.data.pointer("/status/state").is_some_and(|state| state == "Released" || state == "Approved") {
             return Ok(());
         }
-        ensure!(began.elapsed() < Duration::from_secs(120), "the last request does not end: {:?}", last.data["status"]);
+        ensure!(began.elapsed() < Duration::from_secs(900), "the last request does not end: {:?}", last.data["status"]);
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -22,6 +22,8 @@ const OPERATOR: &str = "countersign";
 /// Serves admission on a free port, and registers it there.
 const ADMISSION: [&str; 2] = ["--admission-bind=127.0.0.1:0", "--admission-url=https://127.0.0.1:0"];
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an operator may take until it is ready: with 100,000 requests it reads for more than a minute.
+const START: Duration = Duration::from_secs(300);
 /// Lines of its log that an error shows of an operator that did not come to be ready.
 const LAST: usize = 20;
 const POLL: Duration = Duration::from_millis(50);
@@ -154,7 +156,7 @@ impl Countersign {
 impl Operator {
     /// Waits until it has listed everything. An error where it ends before that.
     pub async fn ready(&mut self) -> Result<()> {
-        let ready = until("the operator is ready", async || {
+        let ready = within(START, "the operator is ready", async || {
             self.0.as_mut().map_or(Ok(()), Process::check)?;
             Ok(self.log().contains("ready: every watch"))
         });
@@ -234,13 +236,17 @@ fn request(requester: Value) -> Value {
     request
 }
 
-async fn until(what: &str, mut reached: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+async fn until(what: &str, reached: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    within(TIMEOUT, what, reached).await
+}
+
+async fn within(patience: Duration, what: &str, mut reached: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let began = Instant::now();
-    while began.elapsed() < TIMEOUT {
+    while began.elapsed() < patience {
         if reached().await? {
             return Ok(());
         }
         tokio::time::sleep(POLL).await;
     }
-    bail!("waited {TIMEOUT:?} until {what}")
+    bail!("waited {patience:?} until {what}")
 }

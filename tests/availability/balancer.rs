@@ -111,5 +111,6 @@ async fn let_in(client: &mut UnixStream) -> std::io::Result<()> {
 }
 
 async fn is_ready(address: SocketAddr) -> bool {
-    matches!(said(address, "/readyz").await, Ok(said) if said.starts_with("HTTP/1.1 200"))
+    let said = tokio::time::timeout(Duration::from_secs(2), said(address, "/readyz"));
+    matches!(said.await, Ok(Ok(said)) if said.starts_with("HTTP/1.1 200"))
 }

@@ -68,7 +68,7 @@ impl Lab {
                 for rule in role["rules"].as_array_mut().into_iter().flatten() {
                     let names: Vec<String> = serde_json::from_value(rule["resources"].clone())?;
                     if names.iter().any(|n| !kept(n)) {
-                        // What is asked of the authorizer is created, and nothing else is done with it; what is only read is listed.
+                        // What is asked of the authorizer is created, and nothing else is done with it.
                         let lost = match names.first().map_or("", String::as_str) {
                             "subjectaccessreviews" => "create",
                             "networkpolicies" => "list",

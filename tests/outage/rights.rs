@@ -6,11 +6,15 @@ use crate::{Lab, lab};
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
+fn log(lab: &Lab) -> String {
+    lab.operator.as_ref().map(|operator| operator.log()).unwrap_or_default()
+}
+
 /// Waits until its log has a line with all of these.
 async fn logged(lab: &Lab, what: &[&str]) -> Result<()> {
     let began = Instant::now();
     loop {
-        let log = lab.operator.as_ref().map(|operator| operator.log()).unwrap_or_default();
+        let log = log(lab);
         if log.lines().any(|line| what.iter().all(|part| line.contains(part))) {
             return Ok(());
         }
@@ -30,7 +34,7 @@ async fn an_operator_that_may_not_list_a_kind_says_which_and_goes_on_once_it_may
     *lab.operator = Some(operator);
     logged(&lab, &["list failed", "NetworkPolicy", "networkpolicies.networking.k8s.io is forbidden"]).await?;
     logged(&lab, &["starting, and waiting for everything of these kinds: NetworkPolicy"]).await?;
-    let address = metrics_address(&lab.operator.as_ref().map(|operator| operator.log()).unwrap_or_default())?;
+    let address = metrics_address(&log(&lab))?;
     let unready = said(&address, "/readyz").await?;
     ensure!(unready.starts_with("HTTP/1.1 503"), "{unready}");
     ensure!(unready.contains("watches: not listed yet: NetworkPolicy\n"), "{unready}");

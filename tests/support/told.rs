@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, ToSocketAddrs};
 
-/// The whole answer to a GET, head and body.
+/// The whole answer to a GET, head and body. An error where it takes longer than a busy machine explains.
 pub async fn said(address: impl ToSocketAddrs, path: &str) -> Result<String> {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;
@@ -15,7 +15,7 @@ pub async fn said(address: impl ToSocketAddrs, path: &str) -> Result<String> {
         stream.read_to_string(&mut said).await?;
         anyhow::Ok(said)
     };
-    tokio::time::timeout(Duration::from_secs(2), ask).await?
+    tokio::time::timeout(Duration::from_secs(10), ask).await?
 }
 
 /// Where an operator with that log serves its metrics.

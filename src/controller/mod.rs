@@ -5,6 +5,7 @@
 
 mod apply;
 mod backoff;
+mod config_maps;
 mod error;
 mod events;
 mod index;
@@ -12,6 +13,7 @@ mod keys;
 mod leader;
 mod listed;
 pub(crate) mod object;
+mod pages;
 mod pruner;
 mod queue;
 mod reconcile;

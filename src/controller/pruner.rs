@@ -5,12 +5,12 @@
 use crate::api::{ApprovalRecord, names};
 use crate::audit::retention::{Limits, Walk};
 use crate::audit::{Checkpoint, Fault, Held, Keys, Retention, chain, object_name};
+use crate::controller::config_maps::{pruned_through, publish, read_config_map};
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, KeptTrail};
 use crate::controller::leader::Leadership;
 use crate::controller::object::{self, Stored};
 use crate::controller::record_pages::{RecordPages, spec};
-use crate::controller::recorder::{self, pruned_through, read_config_map};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
@@ -87,7 +87,7 @@ impl Pruner {
         }
         if pruned_through(&self.config_maps).await? < trail.pruned {
             let data = BTreeMap::from([("through".to_string(), trail.pruned.to_string())]);
-            recorder::publish(&self.config_maps, "say what was pruned", names::PRUNED, &data).await?;
+            publish(&self.config_maps, "say what was pruned", names::PRUNED, &data).await?;
             return Ok(());
         }
         self.delete(trail.pruned).await
@@ -123,10 +123,10 @@ impl Pruner {
     /// Calls `each` with one record after the other from the oldest on, until it wants no more.
     async fn pages(&self, mut each: impl FnMut(&DynamicObject) -> Result<bool, Fault>) -> Result<(), Failure> {
         let (mut pages, mut read) = (RecordPages::new(&self.records), 0);
-        while let Some(records) = pages.next().await? {
-            read += records.len();
-            for record in records {
-                if !each(&record.0)? {
+        while let Some(page) = pages.next().await? {
+            read += page.len();
+            for record in page.objects() {
+                if !each(&record?)? {
                     return Ok(());
                 }
             }

@@ -5,17 +5,19 @@ use crate::api::{ApprovalRecord, names};
 use crate::audit::{Fault, Keys, Misfit, Refusals, Sealed, by_name, object_name};
 use crate::binding::Keyring;
 use crate::controller::backoff::backoff;
+use crate::controller::config_maps::{pruned_through, publish, published};
 use crate::controller::error::{Class, Error, call};
 use crate::controller::index::{Index, Key};
 use crate::controller::leader::Leadership;
 use crate::controller::object::{Stored, api};
+use crate::controller::pages::Page;
 use crate::controller::record_pages::{RecordPages, spec};
 use crate::controller::settings::Hooks;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, PostParams};
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -38,8 +40,6 @@ const REFUSALS: Duration = Duration::from_secs(1);
 const CHECKPOINTS: Duration = Duration::from_secs(5);
 /// Waits after a failure, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
-/// Who writes the ConfigMaps, in the words of server-side apply.
-const MANAGER: &str = "countersign-audit";
 
 /// Where checkpoints go beside the ConfigMap.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -154,15 +154,27 @@ impl Recorder {
         let own = [&self.key.accepted(), self.key.retired()].concat();
         let mut keys = by_name(&published.into_iter().chain(own).collect::<Vec<_>>());
         let mut pages = RecordPages::new(&self.records);
-        while let Some(records) = pages.next().await? {
-            for record in records {
-                self.index.learn_record(spec(&record.0), &keys)?;
-            }
+        let mut next = pages.next().await?;
+        while let Some(page) = next {
+            // The API server makes up the next page while this one is verified.
+            let (following, verified) = tokio::join!(pages.next(), self.verify(page, &keys));
+            verified?;
+            next = following?;
         }
         self.index.check_trail_beginning()?;
         self.go_on(now)?;
         keys.extend(self.index.signers().known().clone());
         self.publish_keys(&keys).await?;
+        Ok(())
+    }
+
+    /// Takes in a page of the trail.
+    async fn verify(&self, page: Page, keys: &Keys) -> Result<(), Broken> {
+        for record in page.objects() {
+            self.index.learn_record(spec(&record?), keys)?;
+            // Admission shares the thread.
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 
@@ -356,42 +368,4 @@ impl Recorder {
             }
         }
     }
-}
-
-/// Writes a ConfigMap of the trail.
-pub(super) async fn publish(
-    config_maps: &Api<ConfigMap>,
-    what: &'static str,
-    name: &str,
-    data: &BTreeMap<String, String>,
-) -> Result<(), Error> {
-    let object = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "countersign"}},
-        "data": data,
-    });
-    let params = PatchParams::apply(MANAGER).force();
-    call(what, config_maps.patch(name, &params, &Patch::Apply(&object))).await.map(drop)
-}
-
-/// What stands in a ConfigMap of the trail; nothing where it is not there.
-pub(super) async fn read_config_map(
-    config_maps: &Api<ConfigMap>,
-    what: &'static str,
-    name: &str,
-) -> Result<BTreeMap<String, String>, Error> {
-    let found = call(what, config_maps.get_opt(name)).await?;
-    Ok(found.and_then(|object| object.data).unwrap_or_default())
-}
-
-/// The public keys that signed until now. They let an earlier part of the trail be read; only our own goes on with it.
-pub(super) async fn published(config_maps: &Api<ConfigMap>) -> Result<Vec<[u8; 32]>, Error> {
-    let data = read_config_map(config_maps, "read the public keys", names::PUBLIC_KEYS).await?;
-    Ok(data.values().filter_map(|key| STANDARD.decode(key).ok()?.try_into().ok()).collect())
-}
-
-/// The number up to which records may be deleted, and no record is created any more; 0 where nothing was pruned.
-pub(super) async fn pruned_through(config_maps: &Api<ConfigMap>) -> Result<i64, Error> {
-    let data = read_config_map(config_maps, "read what was pruned", names::PRUNED).await?;
-    Ok(data.get("through").and_then(|through| through.parse().ok()).unwrap_or(0))
 }

@@ -7,17 +7,20 @@ use crate::controller::backoff::backoff;
 use crate::controller::index::{Name, name_of};
 use crate::controller::listed::Listed;
 use crate::controller::object::Stored;
+use crate::controller::pages::{Page, Pages};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
-use kube::core::{DynamicObject, ObjectList, PartialObjectMeta};
+use kube::core::{DynamicObject, PartialObjectMeta};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{debug, trace, warn};
 
 /// Objects listed at a time.
-const PAGE: u32 = 250;
+const PAGE: u32 = 500;
+/// Objects of a page that are trees at a time.
+const AT_ONCE: usize = 64;
 /// How long one watch lasts before it is renewed, in seconds.
 const WATCH_SECONDS: u32 = 290;
 /// Silence after which a watch counts as dead. API servers send a bookmark every minute.
@@ -29,10 +32,10 @@ const LASTING: Duration = Duration::from_secs(2);
 
 /// What a watch tells.
 pub(crate) enum Change {
-    /// These are there, and more. Only where [`Scope::by_page`] says so.
+    /// These are there. Only where [`Scope::by_page`] says so.
     Page(Vec<DynamicObject>),
-    /// This is everything there is, beside what came by pages, as of that resource version. Objects of these names are there,
-    /// among them those that came by pages.
+    /// This is everything there is, beside what came by pages, as of that resource version. Objects of these names are there, among
+    /// them those that came by pages; of a list that was short, those of the list itself are not named again.
     All(Listed, HashSet<Name>, i64),
     /// An object is there, or changed.
     Set(DynamicObject),
@@ -169,48 +172,58 @@ async fn list<Told: Future<Output = ()>>(
     scope: Scope<'_>,
     sink: &mut impl FnMut(Change) -> Told,
 ) -> Result<String, super::Error> {
-    let (mut listed, mut told) = (Listed::default(), HashSet::new());
-    let first = ListParams {
+    let params = ListParams {
         label_selector: scope.labels.map(String::from),
         field_selector: scope.fields.map(String::from),
-        ..ListParams::default().limit(PAGE)
+        ..ListParams::default()
     };
-    let mut params = first.clone();
+    let mut pages = Pages::new(api, "list", params, scope.metadata_only);
+    let (mut listed, mut told, mut version) = (Listed::default(), HashSet::new(), String::new());
+    let mut next = pages.next(PAGE).await?;
+    while let Some(page) = next {
+        // The API server makes up the next page while this one is taken in.
+        let (following, taken) = tokio::join!(pages.next(PAGE), take_in(&page, scope, &mut listed, &mut told, sink));
+        taken?;
+        version = page.version;
+        next = following?;
+    }
+    sink(Change::All(listed, told, version.parse().unwrap_or(0))).await;
+    Ok(version)
+}
+
+/// Takes in a page of a list.
+async fn take_in<Told: Future<Output = ()>>(
+    page: &Page,
+    scope: Scope<'_>,
+    listed: &mut Listed,
+    told: &mut HashSet<Name>,
+    sink: &mut impl FnMut(Change) -> Told,
+) -> Result<(), super::Error> {
+    let pack = !page.last || !told.is_empty();
+    let mut objects = page.objects();
     loop {
-        let page = page(api, &params, scope.metadata_only).await?;
-        let more = page.metadata.continue_.filter(|token| !token.is_empty());
-        if more.is_some() {
-            told.extend(page.items.iter().map(name_of));
+        let some: Vec<_> = objects.by_ref().take(AT_ONCE).collect::<Result<_, _>>()?;
+        if some.is_empty() {
+            return Ok(());
         }
-        match more.is_some() && scope.by_page {
-            true => sink(Change::Page(page.items)).await,
-            false => page.items.into_iter().for_each(|object| listed.push(object, more.is_some())),
+        if scope.by_page || pack {
+            told.extend(some.iter().map(name_of));
         }
-        let Some(token) = more else {
-            let version = page.metadata.resource_version.unwrap_or_default();
-            sink(Change::All(listed, told, version.parse().unwrap_or(0))).await;
-            return Ok(version);
-        };
-        params = first.clone().continue_token(&token);
+        let some = some.into_iter().map(|object| if scope.metadata_only { without_data(object) } else { object });
+        match scope.by_page {
+            true => sink(Change::Page(some.collect())).await,
+            false => some.for_each(|object| listed.push(object, pack)),
+        }
+        // Whoever shares the thread has a turn.
+        tokio::task::yield_now().await;
     }
 }
 
-async fn page(
-    api: &Api<Stored>,
-    params: &ListParams,
-    metadata_only: bool,
-) -> Result<ObjectList<DynamicObject>, super::Error> {
-    if !metadata_only {
-        let page = super::error::call("list", api.list(params)).await?;
-        let items = page.items.into_iter().map(|stored| stored.0).collect();
-        return Ok(ObjectList { types: page.types, metadata: page.metadata, items });
-    }
-    let page = super::error::call("list", api.list_metadata(params)).await?;
-    let items = page.items.into_iter().map(without_data).collect();
-    Ok(ObjectList { types: page.types, metadata: page.metadata, items })
+fn without_data(object: DynamicObject) -> DynamicObject {
+    DynamicObject { data: serde_json::Value::Null, ..object }
 }
 
-fn without_data(object: PartialObjectMeta<Stored>) -> DynamicObject {
+fn of_metadata(object: PartialObjectMeta<Stored>) -> DynamicObject {
     DynamicObject { types: object.types, metadata: object.metadata, data: serde_json::Value::Null }
 }
 
@@ -225,7 +238,7 @@ async fn open(
         return Ok(stream.map(|event| event.map(|event| of(event, |stored: Stored| stored.0))).boxed());
     }
     let stream = super::error::call("watch", api.watch_metadata(params, version)).await?;
-    Ok(stream.map(|event| event.map(|event| of(event, without_data))).boxed())
+    Ok(stream.map(|event| event.map(|event| of(event, of_metadata))).boxed())
 }
 
 fn of<K>(event: WatchEvent<K>, object: impl Fn(K) -> DynamicObject) -> WatchEvent<DynamicObject> {
@@ -304,76 +317,5 @@ fn take_version(version: &mut String, object: &DynamicObject) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use kube::client::Body;
-    use kube::core::ApiResource;
-    use serde_json::json;
-    use std::convert::Infallible;
-
-    /// Lists two pages of one object each, and has forgotten every version that a watch asks for.
-    fn forgetful() -> Api<Stored> {
-        let answer = |request: axum::http::Request<Body>| async move {
-            let query = request.uri().query().unwrap_or_default().to_owned();
-            let page = |name: &str, changed: &str, more: &str| {
-                json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "7", "continue": more},
-                    "items": [{"metadata": {"name": name, "namespace": "a", "resourceVersion": changed}}]})
-            };
-            let (code, body) = match () {
-                () if query.contains("watch=true") => {
-                    (410, json!({"status": "Failure", "reason": "Expired", "code": 410}))
-                }
-                () if query.contains("continue=") => (200, page("second", "3", "")),
-                () => (200, page("first", "5", "more")),
-            };
-            let answer = axum::http::Response::builder().status(code).body(Body::from(body.to_string().into_bytes()));
-            Ok::<_, Infallible>(answer.unwrap())
-        };
-        let client = kube::Client::new(tower::service_fn(answer), "default");
-        let pods = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
-        crate::controller::object::api(&client, None, &pods)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_first_list_is_told_by_pages_and_a_later_one_at_once() {
-        let told = std::cell::RefCell::new(vec![]);
-        let names = |objects: Vec<DynamicObject>| objects.iter().map(|object| name_of(object).1).collect::<Vec<_>>();
-        let sink = |change| {
-            told.borrow_mut().push(match change {
-                Change::Page(objects) => ("page", names(objects), 0),
-                Change::All(listed, earlier, _) => ("all", names(listed.into_objects().collect()), earlier.len()),
-                _ => unreachable!("the watch tells nothing"),
-            });
-            std::future::ready(())
-        };
-        let (scope, pulse) = (Scope { by_page: true, ..Scope::default() }, Pulse::new());
-        let following = follow(forgetful(), "Pod", scope, &pulse, sink);
-        assert!(tokio::time::timeout(Duration::from_secs(1), following).await.is_err(), "it goes on for ever");
-        let told = told.into_inner();
-        let named = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (first, second) = (named(&["first"]), named(&["second"]));
-        assert_eq!(told[..2], [("page", first, 0), ("all", second, 1)]);
-        assert_eq!(told[2], ("all", named(&["second", "first"]), 1), "what was changed first comes first");
-    }
-
-    #[test]
-    fn the_first_to_end_is_renewed_at_once_and_those_after_it_more_and_more_rarely() {
-        let (mut unrest, short) = (Unrest::default(), Duration::from_millis(1));
-        let mut rests = |ended: Ended, lasted| unrest.after(&ended, lasted).as_millis();
-        assert_eq!(rests(Ended::Resume, LASTING), 0);
-        let waits = [Ended::Resume, Ended::Relist, Ended::Relist].map(|ended| rests(ended, short));
-        assert_eq!(waits, [200, 400, 800]);
-        assert_eq!([(); 2].map(|()| rests(Ended::Failed(Duration::ZERO), short)), [200, 400], "counted apart");
-        assert_eq!([(); 3].map(|()| rests(Ended::Resume, short)), [1600, 3200, 5000]);
-        assert_eq!(rests(Ended::Failed(Duration::from_secs(30)), LASTING), 30_000, "as long as it is asked to");
-        assert_eq!(rests(Ended::Relist, LASTING), 0, "one that lasted begins anew");
-    }
-
-    #[test]
-    fn a_watch_that_never_spoke_is_not_fresh() {
-        let pulse = Pulse::new();
-        assert!(!pulse.is_fresh());
-        pulse.beat();
-        assert!(pulse.is_fresh());
-    }
-}
+#[path = "watch_tests.rs"]
+mod tests;

@@ -17,6 +17,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const STEADY_AT_ONCE: usize = 8;
 /// After so many prompt keys a steady one is due, so that it comes however much is prompt.
 const STEADY_AFTER: usize = 16;
+/// What is put off for no longer is looked at again as soon as it was this time: whoever waited for it still does.
+const SOON: Duration = Duration::from_secs(10);
 
 /// How soon a key is looked at.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -37,7 +39,14 @@ pub trait Grouped {
 pub struct Queue<K> {
     state: Mutex<State<K>>,
     wake: Notify,
-    timers: mpsc::UnboundedSender<(K, Instant)>,
+    timers: mpsc::UnboundedSender<Wish<K>>,
+}
+
+/// To look at a key from that time on.
+struct Wish<K> {
+    key: K,
+    at: Instant,
+    lane: Lane,
 }
 
 struct State<K> {
@@ -60,7 +69,7 @@ struct Turns<K> {
 }
 
 /// Wishes to look again later; drive it with [`run_timers`].
-pub struct Timers<K>(mpsc::UnboundedReceiver<(K, Instant)>);
+pub struct Timers<K>(mpsc::UnboundedReceiver<Wish<K>>);
 
 impl<K: Grouped> Turns<K> {
     fn new() -> Self {
@@ -165,10 +174,13 @@ impl<K: Clone + Eq + Grouped + Hash> Queue<K> {
         self.wake.notify_one();
     }
 
-    /// Wishes `key` to be looked at after that time; the earliest such wish counts.
+    /// Wishes `key` to be looked at after that time; the earliest such wish counts. A time may come for many at once, so that
+    /// this is in the steady lane, but for what is being worked on in the prompt one and put off for a moment.
     pub fn add_after(&self, key: K, delay: Duration) {
+        let now = self.lock().active.get(&key).copied();
+        let lane = now.filter(|_| delay <= SOON).unwrap_or(Lane::Steady);
         // Only fails when the timers are gone, and then the process is ending.
-        let _ = self.timers.send((key, Instant::now() + delay.min(LONGEST)));
+        let _ = self.timers.send(Wish { key, at: Instant::now() + delay.min(LONGEST), lane });
     }
 
     /// The next key to look at. [`Queue::done`] must follow.
@@ -214,31 +226,32 @@ impl<K: Clone + Eq + Grouped + Hash> Queue<K> {
     }
 }
 
-/// Puts keys back into the queue when their time has come, in the steady lane: a time may come for many at once. Returns when
-/// the queue is gone.
+/// Puts keys back into the queue when their time has come. Returns when the queue is gone.
 pub async fn run_timers<K: Clone + Eq + Grouped + Hash>(queue: &Queue<K>, mut timers: Timers<K>) {
     // Thousands may wait, each for its end: every key is kept once.
     let mut delays: DelayQueue<Arc<K>> = DelayQueue::new();
-    let mut set: HashMap<Arc<K>, (delay_queue::Key, Instant)> = HashMap::new();
+    let mut set: HashMap<Arc<K>, (delay_queue::Key, Instant, Lane)> = HashMap::new();
     loop {
         tokio::select! {
             Some(expired) = std::future::poll_fn(|cx| delays.poll_expired(cx)), if !delays.is_empty() => {
                 let key = expired.into_inner();
-                set.remove(&key);
-                queue.add(Arc::unwrap_or_clone(key), Lane::Steady);
+                let lane = set.remove(&key).map_or(Lane::Steady, |(.., lane)| lane);
+                queue.add(Arc::unwrap_or_clone(key), lane);
             }
             wish = timers.0.recv() => {
-                let Some((key, at)) = wish else { return };
+                let Some(Wish { key, at, lane }) = wish else { return };
                 match set.get_mut(&key) {
-                    Some((_, earlier)) if *earlier <= at => {}
-                    Some((slot, when)) => {
-                        delays.reset_at(slot, at);
-                        *when = at;
+                    Some((slot, when, known)) => {
+                        *known = lane.min(*known);
+                        if at < *when {
+                            delays.reset_at(slot, at);
+                            *when = at;
+                        }
                     }
                     None => {
                         let key = Arc::new(key);
                         let slot = delays.insert_at(key.clone(), at);
-                        set.insert(key, (slot, at));
+                        set.insert(key, (slot, at, lane));
                     }
                 }
             }
@@ -247,133 +260,5 @@ pub async fn run_timers<K: Clone + Eq + Grouped + Hash>(queue: &Queue<K>, mut ti
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    impl Grouped for &'static str {
-        /// The part before a slash.
-        fn group(&self) -> &str {
-            self.split('/').next().unwrap_or_default()
-        }
-    }
-
-    fn drain(queue: &Queue<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| queue.take_ready().inspect(|key| queue.done(key))).collect()
-    }
-
-    #[tokio::test]
-    async fn a_key_is_worked_on_once_at_a_time_and_no_wish_is_lost() {
-        let (queue, _timers) = Queue::new();
-        queue.add("a", Lane::Prompt);
-        queue.add("a", Lane::Prompt);
-        queue.add("b", Lane::Steady);
-        assert_eq!((queue.take().await, queue.take().await), ("a", "b"));
-        queue.add("a", Lane::Steady);
-        queue.add("a", Lane::Prompt);
-        assert!(queue.take_ready().is_none(), "a is being worked on");
-        queue.done(&"a");
-        assert_eq!(queue.take().await, "a");
-        queue.done(&"a");
-        queue.done(&"b");
-        assert!(queue.take_ready().is_none());
-    }
-
-    #[test]
-    fn what_somebody_waits_for_comes_first_even_if_it_was_to_come_later() {
-        let (queue, _timers) = Queue::new();
-        for key in ["a", "b", "c"] {
-            queue.add(key, Lane::Steady);
-        }
-        queue.add("d", Lane::Prompt);
-        queue.add("c", Lane::Prompt);
-        queue.add("c", Lane::Steady);
-        assert_eq!(drain(&queue), ["d", "c", "a", "b"]);
-    }
-
-    #[test]
-    fn one_group_does_not_keep_another_waiting() {
-        let (queue, _timers) = Queue::new();
-        for key in ["flood/1", "flood/2", "flood/3", "flood/4", "other/1", "other/2"] {
-            queue.add(key, Lane::Prompt);
-        }
-        assert_eq!(drain(&queue), ["flood/1", "other/1", "flood/2", "other/2", "flood/3", "flood/4"]);
-    }
-
-    #[test]
-    fn the_steady_lane_leaves_workers_to_the_prompt_one_and_is_not_starved_by_it() {
-        let names: Vec<&'static str> = (0..40).map(|n| &*format!("k{n}").leak()).collect();
-        let (queue, _timers) = Queue::new();
-        for name in &names {
-            queue.add(*name, Lane::Steady);
-        }
-        let active: Vec<_> = std::iter::from_fn(|| queue.take_ready()).collect();
-        assert_eq!(active.len(), STEADY_AT_ONCE, "and no more, however many workers there are");
-        queue.add("now", Lane::Prompt);
-        assert_eq!(queue.take_ready(), Some("now"));
-        queue.done(&active[0]);
-        assert_eq!(queue.take_ready(), Some(names[STEADY_AT_ONCE]));
-
-        let (queue, _timers) = Queue::new();
-        queue.add("steady", Lane::Steady);
-        for name in &names {
-            queue.add(*name, Lane::Prompt);
-        }
-        assert_eq!(drain(&queue)[STEADY_AFTER], "steady");
-    }
-
-    #[tokio::test]
-    async fn whoever_waits_for_work_gets_what_the_limit_held_back() {
-        let (queue, _timers) = Queue::new();
-        let names: Vec<&'static str> = (0..=STEADY_AT_ONCE).map(|n| &*format!("k{n}").leak()).collect();
-        for name in &names {
-            queue.add(*name, Lane::Steady);
-        }
-        let active: Vec<_> = std::iter::from_fn(|| queue.take_ready()).collect();
-        let (taken, ()) = tokio::join!(queue.take(), async {
-            tokio::task::yield_now().await;
-            queue.done(&active[0]);
-        });
-        assert_eq!(taken, names[STEADY_AT_ONCE]);
-    }
-
-    #[tokio::test]
-    async fn work_that_never_waits_leaves_others_their_turn() {
-        let (queue, _timers) = Queue::new();
-        let names: Vec<&'static str> = (0..100).map(|n| &*format!("k{n}").leak()).collect();
-        names.iter().for_each(|name| queue.add(*name, Lane::Steady));
-        let worked = AtomicUsize::new(0);
-        let work = async {
-            for _ in &names {
-                let key = queue.take().await;
-                worked.fetch_add(1, Ordering::Relaxed);
-                queue.done(&key);
-            }
-        };
-        let other = async {
-            for turn in 0..50 {
-                let before = worked.load(Ordering::Relaxed);
-                assert!(before <= turn + 1, "{before} keys were worked on before turn {turn} of another task");
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::join!(work, other);
-        assert_eq!(worked.into_inner(), names.len());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_earliest_wish_counts() {
-        let (queue, timers) = Queue::new();
-        let queue = Arc::new(queue);
-        let driven = queue.clone();
-        tokio::spawn(async move { run_timers(&driven, timers).await });
-        let start = Instant::now();
-        queue.add_after("a", Duration::from_secs(10));
-        queue.add_after("a", Duration::from_secs(3));
-        queue.add_after("a", Duration::from_secs(20));
-        assert_eq!(queue.take().await, "a");
-        assert_eq!(start.elapsed().as_secs(), 3);
-        queue.done(&"a");
-        assert!(tokio::time::timeout(Duration::from_secs(60), queue.take()).await.is_err(), "later wishes are gone");
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

@@ -72,6 +72,7 @@ impl Controller {
                     self.remove(kind, &namespace, &name, version);
                 }
                 self.listed(kind, version);
+                self.hurry(kind);
             }
             Change::Set(object) => self.set(kind, object, kind.lane()),
             Change::Gone(object) => {
@@ -168,10 +169,18 @@ impl Controller {
         kind == Kind::Input(InputKind::Secret) && self.secrets == ReadSecrets::Metadata
     }
 
+    /// Of what a list told, or is to be taken over: those come first whom somebody waits for.
+    fn hurry(&self, kind: Kind) {
+        if kind == Kind::Request {
+            self.enqueue(self.index.reviewed(), Lane::Prompt);
+        }
+    }
+
     /// Looks at everything whenever this operator begins to lead.
     pub(super) async fn take_over(&self) -> &'static str {
         loop {
             self.leadership.mine().await;
+            self.hurry(Kind::Request);
             self.enqueue(self.index.everything(), Lane::Steady);
             self.leadership.lost().await;
         }

@@ -14,7 +14,8 @@ use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::{DynamicObject, PartialObjectMeta};
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{debug, trace, warn};
 
 /// Objects listed at a time.
@@ -23,7 +24,10 @@ const PAGE: u32 = 500;
 const AT_ONCE: usize = 64;
 /// How long one watch lasts before it is renewed, in seconds.
 const WATCH_SECONDS: u32 = 290;
-/// Silence after which a watch counts as dead. API servers send a bookmark every minute.
+/// Silence after which a watch is opened anew. API servers send a bookmark every minute, though not of a kind of which they have
+/// heard nothing from etcd since the watch began.
+const RENEWAL: Duration = Duration::from_secs(70);
+/// Silence after which a watch counts as dead: later, so that a busy API server has some time to open it anew.
 pub(crate) const SILENCE: Duration = Duration::from_secs(90);
 /// Waits between failed attempts, from the first to the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -274,7 +278,7 @@ async fn watch<Told: Future<Output = ()>>(
     };
     pulse.beat();
     loop {
-        let event = match tokio::time::timeout(SILENCE, stream.next()).await {
+        let event = match tokio::time::timeout(RENEWAL, stream.next()).await {
             Ok(Some(Ok(event))) => event,
             Ok(Some(Err(error))) => {
                 debug!(kind, %error, "watch broke off");
@@ -282,7 +286,7 @@ async fn watch<Told: Future<Output = ()>>(
             }
             Ok(None) => return Ended::Resume,
             Err(_) => {
-                warn!(kind, "watch is silent, renewing it");
+                debug!(kind, "watch is silent, renewing it");
                 return Ended::Resume;
             }
         };

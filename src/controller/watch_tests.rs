@@ -67,3 +67,48 @@ fn a_watch_that_never_spoke_is_not_fresh() {
     pulse.beat();
     assert!(pulse.is_fresh());
 }
+
+/// Opens watches after `delay` each, and never says anything on them.
+fn silent(delay: Duration) -> Api<Stored> {
+    use axum::body::{Body, Bytes};
+    let answer = move |request: axum::http::Request<kube::client::Body>| async move {
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        if watches {
+            tokio::time::sleep(delay).await;
+        }
+        let list = r#"{"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}, "items": []}"#;
+        let body = match watches {
+            true => Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>()),
+            false => Body::from(list),
+        };
+        Ok::<_, Infallible>(axum::http::Response::new(body))
+    };
+    let client = kube::Client::new(tower::service_fn(answer), "default");
+    crate::controller::object::api(&client, None, &ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()))
+}
+
+/// Whether a watch that is opened after so long, and never speaks, is fresh at each second of ten minutes.
+async fn stays_fresh(delay: Duration) -> bool {
+    let pulse = Pulse::new();
+    let following = follow(silent(delay), "Pod", Scope::default(), &pulse, |_| std::future::ready(()));
+    let looking = async {
+        tokio::time::sleep(delay).await;
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if !pulse.is_fresh() {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::select! {
+        () = following => unreachable!("it follows for ever"),
+        fresh = looking => fresh,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_with_nothing_to_tell_is_opened_anew_before_it_counts_as_dead() {
+    assert!(stays_fresh(Duration::from_secs(5)).await, "a busy API server takes its time");
+    assert!(!stays_fresh(Duration::from_secs(60)).await, "one that is not opened in time says nothing");
+}

@@ -153,7 +153,7 @@ async fn a_list_that_is_older_than_what_was_made_meanwhile_takes_nothing_for_gon
 }
 
 /// Nothing comes any more though the connection stays, as behind a firewall that forgot it. What happens meanwhile is not seen;
-/// when the connection ends, or after 90 seconds, it is. `COUNTERSIGN_FAULTS_LONG=1` waits for that.
+/// when the connection ends, or after 70 seconds, it is. `COUNTERSIGN_FAULTS_LONG=1` waits for that.
 #[tokio::test]
 async fn a_watch_that_falls_silent_hides_nothing_for_good() -> Result<()> {
     let mut stand = alone_with_proxy().await?;

@@ -229,6 +229,13 @@ impl Index {
         keys
     }
 
+    /// Unfinished requests that were reviewed: whoever did waits.
+    pub(in crate::controller) fn reviewed(&self) -> Vec<Key> {
+        let state = self.read();
+        let reviewed = state.outlines().filter(|(_, outline)| outline.reviewed && outline.is_open());
+        reviewed.map(|(name, _)| Key::request(name)).collect()
+    }
+
     /// Everything that there may be something to do about.
     pub(in crate::controller) fn everything(&self) -> Vec<Key> {
         let mut keys = self.everything_open();

@@ -30,6 +30,7 @@ pub(super) struct RequestOutline {
     pub created: Timestamp,
     pub state: Stands,
     pub deleting: bool,
+    pub reviewed: bool,
     /// What it targets.
     pub at: Option<Arc<At>>,
     /// The target's uid that it asks for, if it names one.
@@ -61,6 +62,7 @@ impl RequestOutline {
             created: facts.created,
             state: status.state,
             deleting: facts.deleting,
+            reviewed: !facts.reviews.is_empty(),
             at,
             asked_uid: facts.spec.target.as_ref().and_then(|target| target.uid.as_deref()).map(Into::into),
             bound_uid: status.target.as_ref().map(|bound| shared(&bound.uid)),

@@ -53,3 +53,22 @@ fn everything_is_what_was_looked_at_as_it_arrived_and_is_there() {
     assert!(everything.contains(&Key::Policy("p".into())));
     assert!(everything.contains(&Key::Target("a".into(), TargetKind::Job, "held".into())));
 }
+
+#[test]
+fn what_was_reviewed_is_looked_at_first() {
+    let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
+    let review = json!([{"decision": "Approve", "digest": "d", "time": "2026-01-01T00:00:00Z",
+        "reviewer": {"username": "bob"}, "seal": "unreadable"}]);
+    for (name, version, state, reviews) in [
+        ("waits", 1, "Pending", json!([])),
+        ("reviewed", 2, "Pending", review.clone()),
+        ("approved", 3, "Approved", review.clone()),
+        ("released", 4, "Released", review),
+    ] {
+        let mut request = request(name, version, state, false, json!("r"));
+        request.data["spec"]["reviews"] = reviews;
+        index.set_request(request);
+    }
+    let reviewed: BTreeSet<Key> = index.reviewed().into_iter().collect();
+    assert_eq!(reviewed, ["approved", "reviewed"].map(|name| Key::Request("a".into(), name.into())).into());
+}

@@ -143,7 +143,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let integrity = Arc::new(Integrity::new(expected, awaited, metrics.clone())?);
     let announces = admission.as_ref().map_or(Announces::Never, |admission| admission.announces(&leadership));
 
-    let mut checks = vec![listed(ready.clone(), watches.clone())];
+    let mut checks = vec![listed(ready.clone(), index.clone(), watches.clone())];
     if let Some(admission) = &admission {
         checks.extend(admission.keep(&mut tasks, (&client, &leadership), &integrity, &metrics));
     }
@@ -243,9 +243,10 @@ impl Signals {
     }
 }
 
-fn listed(ready: Arc<AtomicBool>, watches: Arc<Watches>) -> (&'static str, Check) {
+fn listed(ready: Arc<AtomicBool>, index: Arc<Index>, watches: Arc<Watches>) -> (&'static str, Check) {
     let check = move || match (ready.load(Ordering::Acquire), watches.unlisted()) {
         (true, _) => (true, "every watch has listed everything".into()),
+        _ if !index.is_trail_read() => (false, "the audit trail is being read, and nothing is listed before".into()),
         (false, unlisted) if unlisted.is_empty() => {
             (false, "every watch has listed everything, work is about to begin".into())
         }
@@ -333,7 +334,8 @@ async fn client(named: Option<&std::path::Path>) -> anyhow::Result<Client> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ReadSecrets, Watches, at_least, listed};
+    use super::{Cluster, Index, ReadSecrets, Watches, at_least, listed};
+    use crate::binding::Keyring;
     use serde_json::json;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
@@ -341,7 +343,11 @@ mod tests {
     #[test]
     fn a_start_names_what_it_waits_for() {
         let ready = Arc::new(AtomicBool::new(false));
-        let (_, check) = listed(ready.clone(), Arc::new(Watches::new(ReadSecrets::None)));
+        let key = Arc::new(Keyring::from_seed(&[7; 32]).unwrap());
+        let index = Arc::new(Index::new(key, "home".into(), false, Cluster::default()));
+        let (_, check) = listed(ready.clone(), index.clone(), Arc::new(Watches::new(ReadSecrets::None)));
+        assert_eq!(check(), (false, "the audit trail is being read, and nothing is listed before".into()));
+        index.set_trail_read();
         let (there, said) = check();
         assert!(!there && said.starts_with("not listed yet: ") && said.contains("NetworkPolicy"), "{said}");
         ready.store(true, std::sync::atomic::Ordering::Release);

@@ -19,6 +19,7 @@ mod queue;
 mod reconcile;
 mod record_pages;
 mod recorder;
+mod reread;
 mod retry_after;
 mod run;
 mod settings;

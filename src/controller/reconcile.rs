@@ -10,6 +10,7 @@ use crate::controller::events::Teller;
 use crate::controller::index::{Index, Key, Kind, name_of};
 use crate::controller::leader::Leadership;
 use crate::controller::queue::{Lane, Queue};
+use crate::controller::reread::reread;
 use crate::controller::settings::{Hooks, ReadSecrets};
 use crate::controller::trouble::Trouble;
 use crate::controller::watch::Change;
@@ -17,6 +18,7 @@ use crate::controller::watches::Watches;
 use crate::lifecycle::{Milestones, Note, Plan, Step, plan, plan_gate, plan_policy, version};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
 use kube::core::DynamicObject;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +31,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 /// The parts that work together.
 pub struct Controller {
+    pub(super) client: Client,
     pub(super) key: Arc<Keyring>,
     pub(super) index: Arc<Index>,
     pub(super) leadership: Leadership,
@@ -215,6 +218,11 @@ impl Controller {
         if let Some(broken) = self.index.letting_go(namespace, name) {
             let finalizer = broken.letting_go.unwrap_or_default();
             return self.writer.remove_finalizer((namespace, name), &broken.resource_version, finalizer).await;
+        }
+        if let Some((namespace, kind, name)) = self.index.unread(namespace, name) {
+            let found = reread(&self.client, (&namespace, kind, &name)).await?;
+            let keys = found.map(|object| self.index.read_again(kind, object));
+            self.enqueue(keys.unwrap_or_default(), Lane::Prompt);
         }
         let Some(observation) = self.index.observe(namespace, name) else { return Ok(()) };
         let fresh = self.is_fresh();

@@ -69,6 +69,7 @@ pub async fn run(settings: Settings, ready: impl FnOnce() + Send + 'static) -> S
     let (queue, timers) = Queue::new();
     let (teller, telling) = teller(client.clone(), instance, index.clone());
     let controller = Arc::new(Controller {
+        client: client.clone(),
         index,
         leadership,
         key,

@@ -2,8 +2,9 @@
 
 use crate::cost::held;
 use crate::world;
-use countersign::api::TargetKind;
+use countersign::api::{Constraints, TargetKind, names};
 use countersign::audit::by_name;
+use countersign::binding::{Receipt, ReceiptJob, ReceiptRequest};
 use countersign::controller::Index;
 use countersign::lifecycle::Cluster;
 use kube::core::DynamicObject;
@@ -14,8 +15,8 @@ use std::ops::Range;
 const MANY: usize = 2_000;
 /// Bytes that are kept of a pending request and of its Job, together.
 const PENDING: usize = 2_200;
-/// Bytes that are kept of a request that is finished and recorded, and of its Job.
-const FINISHED: usize = 1_900;
+/// Bytes that are kept of a request that was released and recorded, and of its Job.
+const FINISHED: usize = 1_300;
 
 fn uid(number: usize, kind: u8) -> String {
     format!("{number:08x}-a8a3-4130-a8fc-ebcf75adda{kind:02x}")
@@ -23,6 +24,23 @@ fn uid(number: usize, kind: u8) -> String {
 
 fn object(value: Value) -> DynamicObject {
     serde_json::from_value(value).expect("an object")
+}
+
+fn receipt(number: usize) -> String {
+    let name = format!("run-{number:05}");
+    let hash = format!("sha256:{number:064x}");
+    let receipt = Receipt {
+        request: Some(ReceiptRequest { namespace: "incidents".into(), name: name.clone(), uid: uid(number, 2) }),
+        job: ReceiptJob::of("Job", "incidents", &name, &uid(number, 1), hash.clone()),
+        digest: hash.clone(),
+        policy_snapshot: hash,
+        approvers: vec!["bob".into()],
+        passed: vec![],
+        constraints: Constraints::default(),
+        time: "2027-01-15T08:00:02Z".parse().expect("a time"),
+        valid_until: None,
+    };
+    receipt.sign(&world::key()).expect("it is signed")
 }
 
 /// A Job as the API server and its controller leave it.
@@ -37,6 +55,7 @@ fn job(number: usize, version: usize, held: bool) -> DynamicObject {
             "message": "Reached expected number of succeeded pods", "lastProbeTime": "2027-01-15T08:00:00Z",
             "lastTransitionTime": "2027-01-15T08:00:00Z"}),
     };
+    let receipt = if held { json!({}) } else { json!({names::RECEIPT: receipt(number)}) };
     let started = if held { Value::Null } else { "2027-01-15T08:00:00Z".into() };
     object(json!({
         "apiVersion": "batch/v1", "kind": "Job",
@@ -47,7 +66,7 @@ fn job(number: usize, version: usize, held: bool) -> DynamicObject {
             "backoffLimit": 6, "completionMode": "NonIndexed", "completions": 1, "manualSelector": false, "parallelism": 1,
             "podReplacementPolicy": "TerminatingOrFailed", "suspend": held,
             "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}},
-            "template": {"metadata": {"labels": labels}, "spec": {
+            "template": {"metadata": {"labels": labels, "annotations": receipt}, "spec": {
                 "containers": [{"command": ["remediate"], "image": "localhost/remediate:1", "name": "main", "resources": {},
                     "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log",
                     "terminationMessagePolicy": "File"}],

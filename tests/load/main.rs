@@ -1,6 +1,7 @@
 //! What an approval costs the API server, and many approvals at once. One test at a time: each counts everything that
 //! the operators send.
 
+mod again;
 #[path = "../support/mod.rs"]
 mod support;
 

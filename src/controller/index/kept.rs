@@ -25,6 +25,8 @@ pub(super) struct Kept<O, T> {
 enum Object {
     Whole(Box<DynamicObject>),
     Packed(Packed),
+    /// Hardly anybody will ask for it any more.
+    Gone,
 }
 
 impl<O, T> Kept<O, T> {
@@ -46,12 +48,24 @@ impl<O, T> Kept<O, T> {
         self.object().and_then(|object| read(&object)).map(Arc::new)
     }
 
-    /// A copy of the object.
+    /// A copy of the object; none where it was let go.
     pub fn object(&self) -> Option<DynamicObject> {
         match &self.object {
             Object::Whole(object) => Some(DynamicObject::clone(object)),
             Object::Packed(packed) => packed.open(),
+            Object::Gone => None,
         }
+    }
+
+    /// Keeps the outline alone from now on.
+    pub fn let_go(&mut self) {
+        self.object = Object::Gone;
+        self.facts = None;
+    }
+
+    /// Whether the outline alone is kept.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.object, Object::Gone)
     }
 
     /// Keeps this object in its place.

@@ -341,6 +341,8 @@ fn at_of(kind: TargetKind, object: &DynamicObject) -> At {
 #[cfg(test)]
 mod override_tests;
 #[cfg(test)]
+mod released_tests;
+#[cfg(test)]
 mod takeover_tests;
 #[cfg(test)]
 mod tests;

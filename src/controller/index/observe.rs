@@ -3,6 +3,8 @@
 use crate::admission::GateView;
 use crate::api::{State as RequestState, TargetKind};
 use crate::binding::{InputRef, InputState, Keyring};
+use crate::controller::index::kept::Which;
+use crate::controller::index::outline::KeptTarget;
 use crate::controller::index::state::{At, Request, State};
 use crate::controller::index::{Index, Key, Name};
 use crate::lifecycle::{
@@ -121,7 +123,8 @@ impl Index {
         let known = |kind| self.reads(kind);
         let state = self.read();
         let name = (namespace.to_string(), name.to_string());
-        let kept = state.request(&name)?;
+        // Nothing is decided about what was released and recorded.
+        let kept = state.request(&name).filter(|kept| !kept.is_gone())?;
         let request = readable(kept.facts(|object| RequestFacts::read(object, &self.key).ok()), &name.0, &name.1)?;
         let facts = state.namespaces.get(namespace).cloned();
         let gate = facts.as_ref().map_or(Gate::Off, |n| n.gate);
@@ -154,6 +157,36 @@ impl Index {
         Some(observation)
     }
 
+    /// The Job or Pod that a request asks for, where it has to be read again before [`Self::observe`].
+    pub(in crate::controller) fn unread(&self, namespace: &str, name: &str) -> Option<At> {
+        let state = self.read();
+        let kept = state.request(&(namespace.to_string(), name.to_string()))?;
+        let at = kept.outline.at.as_deref().filter(|_| kept.outline.is_open())?;
+        state.targets.get(at).filter(|target| target.is_gone()).map(|_| at.clone())
+    }
+
+    /// A Job or Pod was read again. Returns what to look at, where it has changed since.
+    pub(in crate::controller) fn read_again(&self, kind: TargetKind, object: DynamicObject) -> Vec<Key> {
+        let facts = Arc::new(TargetFacts::read(kind, &object, &self.key, None));
+        let at: At = (facts.namespace.clone(), kind, facts.name.clone());
+        let mut state = self.write();
+        let same =
+            |known: &&mut Box<KeptTarget>| known.outline.version == facts.version && *known.outline.uid == *facts.uid;
+        match state.targets.get_mut(&at).filter(same) {
+            Some(kept) => {
+                kept.replace(object);
+                kept.wake(facts.clone());
+                let at = state.place(at);
+                state.keep_awake(Which::Target(at), facts.version);
+                vec![]
+            }
+            None => {
+                drop(state);
+                self.wrote_target(kind, object)
+            }
+        }
+    }
+
     /// What is known for one Job or Pod; none where it, or its namespace, is not known.
     pub fn observe_held(&self, namespace: &str, kind: TargetKind, name: &str) -> Option<HeldObservation> {
         let state = self.read();
@@ -177,7 +210,8 @@ impl Index {
 
     fn target_at(&self, state: &State, at: &At) -> Option<Arc<TargetFacts>> {
         let read = |object: &DynamicObject| Some(TargetFacts::read(at.1, object, &self.key, None));
-        readable(state.targets.get(at)?.facts(read), &at.0, &at.2)
+        let kept = state.targets.get(at).filter(|kept| !kept.is_gone())?;
+        readable(kept.facts(read), &at.0, &at.2)
     }
 
     /// Keeps whole what was looked at: it will be again.

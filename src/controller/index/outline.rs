@@ -142,6 +142,11 @@ impl TargetOutline {
         self.marked && !self.held && !self.receipt
     }
 
+    /// Whether it was released: nothing is decided about it any more, but that nobody else may ask for it.
+    pub fn is_done(&self) -> bool {
+        self.receipt && !self.held && !self.marked
+    }
+
     /// Whether it runs without a receipt of ours.
     pub fn is_past_the_gate(&self) -> bool {
         !self.held && !self.receipt && !self.finished

@@ -1,6 +1,6 @@
 //! The tables of the index, and how they hang together.
 
-use crate::api::{InputKind, TargetKind};
+use crate::api::{InputKind, State as Stands, TargetKind};
 use crate::audit::Ledger;
 use crate::binding::{InputFacts, InputRef, InputState};
 use crate::controller::index::kept::{Asking, Awake, Kept, Which};
@@ -150,10 +150,15 @@ impl State {
                 Some(Request::Read(kept)) if kept.outline.version == version => kept.rest(),
                 _ => {}
             },
-            Some((Which::Target(at), version)) => match self.targets.get_mut(&at) {
-                Some(kept) if kept.outline.version == version => kept.rest(),
-                _ => {}
-            },
+            Some((Which::Target(at), version)) => {
+                let asked = self.targeting(&at).any(|(_, request)| request.outline.is_open());
+                match self.targets.get_mut(&at) {
+                    Some(kept) if kept.outline.version != version => {}
+                    Some(kept) if kept.outline.is_done() && !asked => kept.let_go(),
+                    Some(kept) => kept.rest(),
+                    None => {}
+                }
+            }
         }
     }
 
@@ -349,13 +354,17 @@ fn entry<'a, K: Eq + Hash, V>(table: &'a mut HashMap<Arc<K>, V>, key: &K) -> Opt
     Some((kept, value))
 }
 
-/// Of a request that is finished and recorded.
+/// Of a request that is finished and recorded: what is left of it is asked for where an override comes after its end, and none does
+/// after a release.
 pub(super) fn forget_details(kept: &mut KeptRequest) {
+    kept.outline.requester = None;
+    if kept.outline.state == Stands::Released {
+        return kept.let_go();
+    }
     if let Some(mut object) = kept.object() {
         crate::lifecycle::forget_details(&mut object);
         kept.replace(object);
     }
-    kept.outline.requester = None;
     kept.rest();
 }
 

@@ -59,6 +59,11 @@ impl Index {
         self.write().ledger.set_read();
     }
 
+    /// Whether the whole trail was read.
+    pub fn is_trail_read(&self) -> bool {
+        self.read().ledger.is_read()
+    }
+
     /// The trail cannot be gone on with: nothing is released any more.
     pub fn set_trail_broken(&self) {
         self.write().ledger.set_broken();

@@ -40,6 +40,16 @@ pub fn length(log: &AuditLog) -> Result<u64> {
     Ok(std::fs::metadata(log.path())?.len())
 }
 
+/// Whether a record of the audit trail was written since the log had that length.
+pub fn has_records(log: &AuditLog, from: u64) -> Result<bool> {
+    let (mut file, mut text) = (File::open(log.path())?, String::new());
+    file.seek(SeekFrom::Start(from))?;
+    file.read_to_string(&mut text)?;
+    Ok(text
+        .lines()
+        .any(|line| line.contains("\"verb\":\"create\"") && line.contains("\"resource\":\"approvalrecords\"")))
+}
+
 /// Waits until the operator has written the status of `count` requests in that namespace since the log had that length.
 pub async fn wait_for(log: &AuditLog, from: u64, namespace: &str, count: usize) -> Result<()> {
     let (began, mut file) = (Instant::now(), File::open(log.path())?);

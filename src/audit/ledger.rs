@@ -12,8 +12,10 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 const MOST_ENTRIES: usize = 128;
 /// Bytes of one record, beyond which no further entry joins it. One entry alone is far below what etcd takes.
 const MOST_BYTES: usize = 256 * 1024;
-/// Entries that may wait to be recorded. Beyond that nothing is released.
+/// Entries that may wait to be recorded. Beyond that nothing is released, unless the trail goes on.
 pub const MOST_WAITING: usize = 1000;
+/// Entries that may wait while the trail goes on, only more slowly than what there is to record.
+pub const MOST_BEHIND: usize = 10_000;
 
 /// The state of the trail, as one operator sees it.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Ledger {
     recorded: HashMap<String, Vec<(i64, Transition, i64)>>,
     waiting: VecDeque<RecordEntry>,
     waiting_keys: HashSet<String>,
+    /// When something was recorded last, or began to wait where nothing did.
+    went_on: Option<Timestamp>,
 }
 
 impl Ledger {
@@ -219,9 +223,19 @@ impl Ledger {
         self.waiting.len()
     }
 
-    /// Whether so much waits to be recorded that nothing more may be released.
+    /// Whether more waits to be recorded than may while nothing is.
     pub fn is_full(&self) -> bool {
         self.waiting.len() > MOST_WAITING
+    }
+
+    /// Something was recorded, or begins to wait where nothing did.
+    pub fn go_on(&mut self, now: Timestamp) {
+        self.went_on = Some(now);
+    }
+
+    /// When the trail went on last; none where so much waits that it does not matter.
+    pub fn went_on(&self) -> Option<Timestamp> {
+        self.went_on.filter(|_| self.waiting.len() <= MOST_BEHIND)
     }
 
     /// The record to write next; none where nothing waits, or where the trail has not been read yet.

@@ -112,7 +112,16 @@ fn a_record_is_bounded_in_number_and_in_bytes() {
         assert!(!ledger.is_full());
         ledger.offer(support::entry(&format!("a/{n}/Reviewed")));
     }
-    assert!(ledger.is_full());
+    assert!(ledger.is_full() && ledger.went_on().is_none());
+    // One that goes on may be further behind, and not without end.
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
+    ledger.go_on(now);
+    for n in MOST_WAITING + 1..MOST_BEHIND {
+        ledger.offer(support::entry(&format!("a/{n}/Reviewed")));
+    }
+    assert_eq!(ledger.went_on(), Some(now));
+    ledger.offer(support::entry("b/1/Reviewed"));
+    assert_eq!(ledger.went_on(), None);
     assert_eq!(ledger.next(&key()).unwrap().unwrap().record.entries.len(), MOST_ENTRIES);
     let mut ledger = self::ledger();
     for n in 0..3 {

@@ -19,7 +19,7 @@ pub mod verify;
 pub use chain::{GENESIS, Head, Sealed, object_name, seal};
 pub use checkpoint::Checkpoint;
 pub use entries::{Overriding, Told, allowed, anchored, end, ended_at, keys, of_request, overridden, override_of};
-pub use ledger::{Ledger, MOST_WAITING};
+pub use ledger::{Ledger, MOST_BEHIND, MOST_WAITING};
 pub use refusals::{Attempt, Refusals};
 pub use retention::{Held, Limits, Retention};
 pub use signers::{Misfit, Signers};

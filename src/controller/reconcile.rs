@@ -64,13 +64,8 @@ impl Controller {
         match change {
             Change::Page(objects) => objects.into_iter().for_each(|object| self.set(kind, object, Lane::Steady)),
             Change::All(listed, told, version) => {
-                let mut gone = self.index.names(kind);
-                gone.retain(|name| !told.contains(name));
-                let taking = listed.for_each(|object| {
-                    gone.remove(&name_of(&object));
-                    self.set(kind, object, Lane::Steady);
-                });
-                taking.await;
+                let gone = self.index.missing(kind, &told);
+                listed.for_each(|object| self.set(kind, object, Lane::Steady)).await;
                 for (namespace, name) in gone {
                     self.remove(kind, &namespace, &name, version);
                 }

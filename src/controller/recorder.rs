@@ -134,6 +134,7 @@ impl Recorder {
             Err(broken) => self.give_up(&broken),
         }
         self.index.set_trail_read();
+        self.index.trail_goes_on(Timestamp::now());
         self.tell();
         Ok(())
     }
@@ -193,6 +194,7 @@ impl Recorder {
 
     fn learn(&self, learned: Result<Vec<Key>, Fault>) -> Result<Vec<Key>, Broken> {
         let keys = learned?;
+        self.index.trail_goes_on(Timestamp::now());
         // Whoever retired our key waits for us to end.
         if self.index.signers().is_retired(self.key.id()) {
             return Err(Broken::Misfit(Misfit::Retired(self.key.id().into())));
@@ -237,9 +239,13 @@ impl Recorder {
 
     /// Writes what waits, as soon as something does.
     async fn lead(&self, look: &impl Fn(Vec<Key>)) -> Result<(), Broken> {
+        let idle = self.index.unrecorded() == 0;
         tokio::select! {
             () = self.index.something_to_record() => {}
             () = self.leadership.lost() => return Ok(()),
+        }
+        if idle {
+            self.index.trail_goes_on(Timestamp::now());
         }
         tokio::time::sleep(BATCH).await;
         // Meanwhile it may have been stopped for long.

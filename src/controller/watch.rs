@@ -38,8 +38,8 @@ const LASTING: Duration = Duration::from_secs(2);
 pub(crate) enum Change {
     /// These are there. Only where [`Scope::by_page`] says so.
     Page(Vec<DynamicObject>),
-    /// This is everything there is, beside what came by pages, as of that resource version. Objects of these names are there, among
-    /// them those that came by pages; of a list that was short, those of the list itself are not named again.
+    /// This is everything there is, beside what came by pages, as of that resource version, with all names, also of what came by
+    /// pages.
     All(Listed, HashSet<Name>, i64),
     /// An object is there, or changed.
     Set(DynamicObject),
@@ -210,9 +210,7 @@ async fn take_in<Told: Future<Output = ()>>(
         if some.is_empty() {
             return Ok(());
         }
-        if scope.by_page || pack {
-            told.extend(some.iter().map(name_of));
-        }
+        told.extend(some.iter().map(name_of));
         let some = some.into_iter().map(|object| if scope.metadata_only { without_data(object) } else { object });
         match scope.by_page {
             true => sink(Change::Page(some.collect())).await,

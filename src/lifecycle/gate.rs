@@ -9,8 +9,8 @@ use crate::lifecycle::evaluate::{beyond_release, derived_tags};
 use crate::lifecycle::plan::Deletion;
 use crate::lifecycle::target_patch::Closed;
 use crate::lifecycle::{
-    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, bounds, message, obstacles,
-    target_patch,
+    Cluster, Contender, Gate, NamespaceFacts, Note, Plan, Step, Surroundings, TargetFacts, Unrecorded, bounds, message,
+    obstacles, target_patch,
 };
 use crate::policy::{Facts, JoinedWindow, Outcome, PolicySet, evaluate, opening};
 use jiff::{SignedDuration, Timestamp};
@@ -48,7 +48,7 @@ pub struct Held<'a> {
     /// Whether every watch has spoken lately. Nothing is started on old news.
     pub fresh: bool,
     /// Why nothing may be released for the audit trail's sake, if so.
-    pub unrecorded: Option<&'a str>,
+    pub unrecorded: Option<&'a Unrecorded>,
     /// Why the API server refused to start it last time, if it did.
     pub refused: Option<&'a str>,
     /// Signs receipts, and makes names that nobody can take first.
@@ -151,7 +151,7 @@ fn hold(o: &Held<'_>) -> Plan {
         return Plan { steps: vec![delete(target)], note: Some(warning("TooManyWaiting", text)), ..Plan::idle() };
     }
     if allowed(o, &outcome) {
-        if !o.fresh || o.unrecorded.is_some() {
+        if !o.fresh || o.unrecorded.is_some_and(|unrecorded| unrecorded.stops(o.now)) {
             return Plan::until(o.now + SignedDuration::from_secs(1));
         }
         // A write now would cross the Job controller's first one, fail, and be made again.

@@ -34,7 +34,7 @@ pub use message::{COMMENT, missing};
 pub use milestones::{Milestones, governing};
 pub use obstacle::{never_opens, unsatisfiable};
 pub use packed::Packed;
-pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
+pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, Unrecorded, plan};
 pub use policy::{PolicyFacts, plan_policy};
 pub use target::{HeldWork, TargetFacts, traits};
 

@@ -122,8 +122,8 @@ pub(super) fn release_or_expire(
             return plan;
         }
     }
-    if let Some(why) = o.unrecorded {
-        let text = format!("{}; the release waits: {why}", granted(grant));
+    if let Some(unrecorded) = o.unrecorded.filter(|unrecorded| unrecorded.stops(o.now)) {
+        let text = format!("{}; the release waits: {}", granted(grant), unrecorded.why);
         let mut plan =
             next.approved(o, evaluation, tally, status::Wait { until: None, release_by, refused: true, text });
         plan.next = Some(o.now + UNRECORDED);

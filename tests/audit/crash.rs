@@ -9,6 +9,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
+/// How long the trail stands still before releases do, and a little more.
+const STANDSTILL: Duration = Duration::from_secs(31);
+
 #[tokio::test]
 async fn a_kill_between_effect_and_record_leaves_one_whole_trail() -> Result<()> {
     let mut lab = lab().await?;
@@ -56,6 +59,7 @@ async fn where_records_cannot_be_written_releases_stop_and_nothing_is_lost() -> 
         "spec": {"hard": {"count/approvalrecords.countersign.dev": "0"}}});
     space.admin.kubectl(["create", "--filename", "-"]).stdin(quota.to_string()).ok().await?;
     until_full(&space).await?;
+    let full = Instant::now();
     // Up to the bound, releases go on.
     space.review(&alice, "early", "Approve", &early).ok().await?;
     space.state("early", "Released").await?;
@@ -71,6 +75,8 @@ async fn where_records_cannot_be_written_releases_stop_and_nothing_is_lost() -> 
         .try_collect::<()>()
         .await?;
     space.digest(&format!("more-{:04}", MOST_WAITING / 2 + 9)).await?;
+    // A trail that only takes its time keeps nothing back.
+    tokio::time::sleep(STANDSTILL.saturating_sub(full.elapsed())).await;
     space.review(&alice, "late", "Approve", &late).ok().await?;
     let waiting = space.state("late", "Approved").await?;
     let message = waiting["status"]["message"].as_str().unwrap_or_default();

@@ -270,25 +270,26 @@ impl Index {
         self.write().targets_at(kind, version);
     }
 
-    /// Names of everything known of one kind, to find what a new list lacks.
-    pub(super) fn names(&self, kind: Kind) -> HashSet<Name> {
+    /// Names of what is known of one kind and a new list lacks.
+    pub(super) fn missing(&self, kind: Kind, told: &HashSet<Name>) -> Vec<Name> {
         let state = self.read();
+        let lacks = |name: &Name| !told.contains(name);
         let cluster = |name: &String| (String::new(), name.clone());
         let owned = |(namespace, name): (&str, &str)| (namespace.to_string(), name.to_string());
         match kind {
-            Kind::Request => state.requests.keys().map(|name| Name::clone(name)).collect(),
-            Kind::Namespace => state.namespaces.keys().map(cluster).collect(),
-            Kind::Policy => state.policies.keys().map(cluster).collect(),
+            Kind::Request => state.requests.keys().filter(|name| lacks(name)).map(|name| Name::clone(name)).collect(),
+            Kind::Namespace => state.namespaces.keys().map(cluster).filter(lacks).collect(),
+            Kind::Policy => state.policies.keys().map(cluster).filter(lacks).collect(),
             Kind::Target(kind) => {
                 let found = state.targets.keys().filter(|at| at.1 == kind);
-                found.map(|at| (at.0.clone(), at.2.clone())).collect()
+                found.map(|at| (at.0.clone(), at.2.clone())).filter(lacks).collect()
             }
             Kind::Input(kind) => {
                 let found = state.inputs.keys().filter(|at| at.1 == kind);
-                found.map(|at| (at.0.clone(), at.2.clone())).collect()
+                found.map(|at| (at.0.clone(), at.2.clone())).filter(lacks).collect()
             }
-            Kind::Rbac(kind) => state.grants.names(kind).map(owned).collect(),
-            Kind::NetworkPolicy => state.network_policies.names().map(owned).collect(),
+            Kind::Rbac(kind) => state.grants.names(kind).map(owned).filter(lacks).collect(),
+            Kind::NetworkPolicy => state.network_policies.names().map(owned).filter(lacks).collect(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::controller::index::state::{At, Request, State};
 use crate::controller::index::{Index, Key, Name};
 use crate::lifecycle::{
     BrokenRequest, Claim, Cluster, Contender, Gate, Held, NamespaceFacts, Observed, RequestFacts, Surroundings, Target,
-    TargetFacts, claim,
+    TargetFacts, Unrecorded, claim,
 };
 use crate::policy::PolicySet;
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ pub struct Observation {
     cluster: Cluster,
     namespace: Option<Arc<NamespaceFacts>>,
     recorded: bool,
-    unrecorded: Option<String>,
+    unrecorded: Option<Unrecorded>,
 }
 
 /// What becomes of a Job or Pod in a gated namespace is decided from this.
@@ -46,7 +46,7 @@ pub struct HeldObservation {
     cluster: Cluster,
     waiting: usize,
     policies: Arc<PolicySet>,
-    unrecorded: Option<String>,
+    unrecorded: Option<Unrecorded>,
 }
 
 impl Observation {
@@ -88,7 +88,7 @@ impl Observation {
             namespace: self.namespace.as_deref(),
             fresh,
             recorded: self.recorded,
-            unrecorded: self.unrecorded.as_deref(),
+            unrecorded: self.unrecorded.as_ref(),
             refused,
             key,
             now,
@@ -108,7 +108,7 @@ impl HeldObservation {
             surroundings: &self.surroundings,
             cluster: self.cluster,
             waiting: self.waiting,
-            unrecorded: self.unrecorded.as_deref(),
+            unrecorded: self.unrecorded.as_ref(),
             fresh,
             refused,
             key,

@@ -7,7 +7,7 @@ use crate::audit::{
 use crate::binding::{CanonicalError, Keyring, job_hash};
 use crate::controller::index::state::{At, Request, State, forget_details};
 use crate::controller::index::{Index, Key};
-use crate::lifecycle::{Gate, RequestFacts, TargetFacts, tells_of_override};
+use crate::lifecycle::{Gate, RequestFacts, TargetFacts, Unrecorded, tells_of_override};
 use jiff::Timestamp;
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -150,6 +150,11 @@ impl Index {
     /// The record to write next, if there is something to record.
     pub fn next_record(&self) -> Result<Option<Sealed>, CanonicalError> {
         self.read().ledger.next(&self.key)
+    }
+
+    /// Something was recorded, or begins to wait where nothing did.
+    pub fn trail_goes_on(&self, now: Timestamp) {
+        self.write().ledger.go_on(now);
     }
 
     /// How many entries wait to be recorded.
@@ -315,16 +320,18 @@ impl State {
     }
 
     /// Why nothing may be released for the trail's sake, if so.
-    pub fn unrecorded(&self) -> Option<String> {
+    pub fn unrecorded(&self) -> Option<Unrecorded> {
         if self.ledger.is_broken() {
-            return Some(
-                "the audit trail cannot be gone on with; whoever runs Countersign finds why in its log".into(),
-            );
+            let why = "the audit trail cannot be gone on with; whoever runs Countersign finds why in its log".into();
+            return Some(Unrecorded { why, went_on: None });
         }
         let waiting = self.ledger.waiting();
-        self.ledger.is_full().then(|| {
-            format!("{waiting} entries of the audit trail could not be written yet, and nothing is released beyond {MOST_WAITING}")
-        })
+        let why = || {
+            format!(
+                "{waiting} entries of the audit trail could not be written yet, and nothing is released beyond {MOST_WAITING}"
+            )
+        };
+        self.ledger.is_full().then(|| Unrecorded { why: why(), went_on: self.ledger.went_on() })
     }
 
     /// Something of that uid was recorded. Returns the request, if it is to be looked at for that.

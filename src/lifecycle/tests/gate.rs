@@ -38,7 +38,7 @@ impl World {
             cluster: self.cluster,
             waiting: self.waiting,
             fresh: self.fresh,
-            unrecorded: self.unrecorded,
+            unrecorded: self.unrecorded.as_ref(),
             refused: self.refused.as_deref(),
             key: &key,
             now: self.now,

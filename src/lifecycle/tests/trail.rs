@@ -47,8 +47,27 @@ fn nothing_on_the_short_path_waits_for_a_record() {
 fn nothing_is_released_while_the_trail_cannot_be_written_and_a_denial_still_stops_it() {
     let mut world = World::new("RequireApproval");
     world.settle();
-    world.unrecorded = Some("1001 entries of the audit trail could not be written yet");
+    let full = |went_on| {
+        let why = "1001 entries of the audit trail could not be written yet".into();
+        Some(Unrecorded { why, went_on })
+    };
     world.approve("alice");
+    for stands in [None, Some(world.now - SignedDuration::from_secs(30))] {
+        let mut world = world.clone();
+        world.unrecorded = full(stands);
+        stopped(&mut world);
+        world.unrecorded = None;
+        world.settle();
+        assert_eq!((world.status().state, world.running()), (State::Released, true));
+    }
+    // It goes on, only more slowly than what there is to record.
+    world.unrecorded = full(Some(world.now - SignedDuration::from_secs(29)));
+    world.settle();
+    assert_eq!((world.status().state, world.running()), (State::Released, true));
+}
+
+/// Nothing is released, and what denies still counts.
+fn stopped(world: &mut World) {
     let plan = world.settle();
     let status = world.status();
     assert_eq!((status.state, world.running()), (State::Approved, false));
@@ -59,7 +78,4 @@ fn nothing_is_released_while_the_trail_cannot_be_written_and_a_denial_still_stop
     denied.review("bob", "Deny", &digest);
     denied.settle();
     assert_eq!(denied.status().state, State::Denied);
-    world.unrecorded = None;
-    world.settle();
-    assert_eq!((world.status().state, world.running()), (State::Released, true));
 }

@@ -68,13 +68,13 @@ fn what_is_newer_than_the_news_is_not_gone() {
     index.set_request(request(5, "u", "job", "Pending"));
     assert_eq!(write(&index).0, [] as [&str; 0], "forgotten, it would be recorded again");
     index.set_target(TargetKind::Job, job(7, "job"));
-    let is_there = || index.names(Kind::Target(TargetKind::Job)).contains(&("a".into(), "job".into()));
+    let is_there = || known(&index, Kind::Target(TargetKind::Job)).contains(&("a".into(), "job".into()));
     index.remove_target(TargetKind::Job, "a", "job", 6);
     assert!(is_there());
     index.remove_target(TargetKind::Job, "a", "job", 8);
     assert!(!is_there());
     index.remove_request("a", "run", 6);
-    assert!(index.names(Kind::Request).is_empty(), "its own deletion");
+    assert!(known(&index, Kind::Request).is_empty(), "its own deletion");
 }
 
 /// After a restart: what the trail tells already is not told again, whatever order things arrive in.
@@ -128,5 +128,5 @@ fn a_trail_that_is_not_whole_is_not_gone_on_with() {
     let observation = index.observe("a", "run").unwrap();
     let key = Keyring::from_seed(&[7; 32]).unwrap();
     let observed = observation.observed(&key, true, None, jiff::Timestamp::now());
-    assert!(observed.unrecorded.is_some_and(|why| why.contains("cannot be gone on with")) && !observed.recorded);
+    assert!(observed.unrecorded.is_some_and(|stop| stop.why.contains("cannot be gone on with")) && !observed.recorded);
 }

@@ -23,6 +23,7 @@ mod resources;
 mod status;
 mod target;
 mod target_patch;
+mod unrecorded;
 
 pub use claim::{Claim, Contender, claim, foreign, tells_of_override};
 pub use evaluate::{barred, creator_unknown, excluded};
@@ -34,9 +35,10 @@ pub use message::{COMMENT, missing};
 pub use milestones::{Milestones, governing};
 pub use obstacle::{never_opens, unsatisfiable};
 pub use packed::Packed;
-pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, Unrecorded, plan};
+pub use plan::{Deletion, Note, Observed, Plan, Step, Target, TargetPatch, plan};
 pub use policy::{PolicyFacts, plan_policy};
 pub use target::{HeldWork, TargetFacts, traits};
+pub use unrecorded::Unrecorded;
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@ use crate::binding::{InputRef, InputState, Keyring, Receipt, Snapshot};
 use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::target_patch::Closed;
 use crate::lifecycle::{
-    Claim, Cluster, Foreseen, Gate, NamespaceFacts, Override, RequestFacts, Surroundings, TargetFacts, end, message,
-    release, status, target_patch,
+    Claim, Cluster, Foreseen, Gate, NamespaceFacts, Override, RequestFacts, Surroundings, TargetFacts, Unrecorded, end,
+    message, release, status, target_patch,
 };
 use crate::policy::PolicySet;
 use crate::review::{Tally, Terms, fold};
@@ -51,25 +51,6 @@ pub struct Observed<'a> {
     pub key: &'a Keyring,
     /// The time.
     pub now: Timestamp,
-}
-
-/// Why nothing may be released for the audit trail's sake.
-#[derive(Clone, Debug)]
-pub struct Unrecorded {
-    /// For a person.
-    pub why: String,
-    /// When something was recorded last; none where that does not matter.
-    pub went_on: Option<Timestamp>,
-}
-
-impl Unrecorded {
-    /// How long the trail may stand still while much waits: an API server that is busy takes its time for a record.
-    const STANDSTILL: SignedDuration = SignedDuration::from_secs(30);
-
-    /// Whether nothing may be released now. A trail that goes on, only more slowly than what there is to record, catches up.
-    pub fn stops(&self, now: Timestamp) -> bool {
-        self.went_on.is_none_or(|last| now.duration_since(last) >= Self::STANDSTILL)
-    }
 }
 
 /// What a request targets.

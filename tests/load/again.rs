@@ -1,10 +1,9 @@
 //! What was released long ago, and is asked for again.
 
-use crate::support::many::{approval, list};
-use crate::support::{self, Space, by_sre, merge};
-use crate::{NO_LIMIT, all_released, as_alice, cluster, is, sent, settled};
+use crate::support::many::list;
+use crate::support::{self, Space, by_sre};
+use crate::{NO_LIMIT, all_released, approve_all, as_alice, cluster, is, sent, settled};
 use anyhow::{Result, ensure};
-use futures::stream::{self, StreamExt, TryStreamExt};
 use std::time::{Duration, Instant};
 
 /// More than an operator keeps whole.
@@ -33,14 +32,7 @@ async fn a_job_that_was_released_long_ago_is_read_once_for_whoever_asks_for_it_a
     settled(cluster, &space).await?;
     cluster.restart_controller_manager(NO_LIMIT)?;
     let alice = as_alice(cluster, &space).await?;
-    stream::iter(digests)
-        .map(|(name, digest)| {
-            let alice = alice.clone();
-            async move { merge(&alice, &name, &approval(&digest)).await.map(drop) }
-        })
-        .buffer_unordered(16)
-        .try_collect::<()>()
-        .await?;
+    approve_all(&alice, digests, 16).await?;
     all_released(&space, MANY).await?;
     started(&space).await?;
     drop(operator);

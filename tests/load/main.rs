@@ -184,6 +184,16 @@ async fn at_fifty_approvals_a_second_few_writes_fail() -> Result<()> {
     started_once(cluster, &space, mark, count).await
 }
 
+/// Approves what has these digests by name, so many at once.
+async fn approve_all(alice: &Api<DynamicObject>, digests: BTreeMap<String, String>, at_once: usize) -> Result<()> {
+    stream::iter(digests)
+        .map(|(name, digest)| async move { merge(alice, &name, &approval(&digest)).await.map(drop) })
+        .buffer_unordered(at_once)
+        .try_collect::<()>()
+        .await?;
+    Ok(())
+}
+
 async fn burst(namespace: &str, operators: usize) -> Result<()> {
     let (cluster, _turn) = cluster().await?;
     let _first = support::countersign().start(cluster).await?;
@@ -198,14 +208,7 @@ async fn burst(namespace: &str, operators: usize) -> Result<()> {
     let digests = space.bound_many(count).await?;
     let alice = as_alice(cluster, &space).await?;
     let began = Instant::now();
-    stream::iter(digests)
-        .map(|(name, digest)| {
-            let alice = alice.clone();
-            async move { merge(&alice, &name, &approval(&digest)).await.map(drop) }
-        })
-        .buffer_unordered(64)
-        .try_collect::<()>()
-        .await?;
+    approve_all(&alice, digests, 64).await?;
     all_released(&space, count).await?;
     let seconds = began.elapsed().as_secs_f64();
     let failed =

@@ -60,16 +60,22 @@ fn others(index: &Index, from: i64) {
     }
 }
 
+/// A Job that was there before many others, and that a request asks for now.
+fn asked_for_again(released: bool) -> Index {
+    let index = index();
+    index.set_target(TargetKind::Job, job("first", 1, released));
+    others(&index, 2);
+    index.set_request(request(500, "Pending"));
+    index
+}
+
 fn unread(index: &Index) -> bool {
     index.unread("a", "run").is_some()
 }
 
 #[test]
 fn a_released_job_that_somebody_asks_for_again_is_read_again() {
-    let index = index();
-    index.set_target(TargetKind::Job, job("first", 1, true));
-    others(&index, 2);
-    index.set_request(request(500, "Pending"));
+    let index = asked_for_again(true);
     assert_eq!(index.unread("a", "run"), Some(("a".into(), TargetKind::Job, "first".into())));
     assert!(index.observe("a", "run").is_none(), "nothing is decided about what is not there");
 
@@ -90,19 +96,13 @@ fn a_released_job_that_somebody_asks_for_again_is_read_again() {
 
 #[test]
 fn what_was_not_released_is_kept() {
-    let index = index();
-    index.set_target(TargetKind::Job, job("first", 1, false));
-    others(&index, 2);
-    index.set_request(request(500, "Pending"));
+    let index = asked_for_again(false);
     assert!(!unread(&index) && index.observe("a", "run").is_some());
 }
 
 #[test]
 fn what_is_read_again_after_it_was_deleted_stays_gone() {
-    let index = index();
-    index.set_target(TargetKind::Job, job("first", 1, true));
-    others(&index, 2);
-    index.set_request(request(500, "Pending"));
+    let index = asked_for_again(true);
     index.remove_target(TargetKind::Job, "a", "first", 501);
     assert_eq!(index.read_again(TargetKind::Job, job("first", 1, true)), []);
     assert!(!unread(&index));

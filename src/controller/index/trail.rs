@@ -2,7 +2,7 @@
 
 use crate::api::{TargetKind, Transition};
 use crate::audit::{
-    self, Checkpoint, Fault, Head, Keys, Ledger, MOST_WAITING, Overriding, Refusals, Sealed, Signers, Told,
+    self, Checkpoint, Fault, Head, Keys, Ledger, MOST_BEHIND, MOST_WAITING, Overriding, Refusals, Sealed, Signers, Told,
 };
 use crate::binding::{CanonicalError, Keyring, job_hash};
 use crate::controller::index::state::{At, Request, State, forget_details};
@@ -326,9 +326,11 @@ impl State {
             return Some(Unrecorded { why, went_on: None });
         }
         let waiting = self.ledger.waiting();
+        let most = if waiting > MOST_BEHIND { MOST_BEHIND } else { MOST_WAITING };
         let why = || {
             format!(
-                "{waiting} entries of the audit trail could not be written yet, and nothing is released beyond {MOST_WAITING}"
+                "{waiting} entries of the audit trail could not be written yet, and nothing is released beyond {most}; whoever runs \
+                 Countersign finds why in its log"
             )
         };
         self.ledger.is_full().then(|| Unrecorded { why: why(), went_on: self.ledger.went_on() })

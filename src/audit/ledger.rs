@@ -1,5 +1,6 @@
 //! What is recorded, what waits to be recorded, and the record to write next. No I/O: tests drive it directly.
 
+use crate::api::record::MAX_ENTRIES;
 use crate::api::{ApprovalRecordSpec, Pruned, RecordEntry, Transition};
 use crate::audit::verify::{self, Fault, Keys, Read};
 use crate::audit::{Checkpoint, Head, Sealed, Signers, chain, checkpoint};
@@ -8,8 +9,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-/// Entries of one record: what is written at once.
-const MOST_ENTRIES: usize = 128;
 /// Bytes of one record, beyond which no further entry joins it. One entry alone is far below what etcd takes.
 const MOST_BYTES: usize = 256 * 1024;
 /// Entries that may wait to be recorded. Beyond that nothing is released, unless the trail goes on.
@@ -245,7 +244,7 @@ impl Ledger {
         }
         let mut bytes = 0;
         let mut batch = vec![];
-        for entry in self.waiting.iter().take(MOST_ENTRIES) {
+        for entry in self.waiting.iter().take(MAX_ENTRIES) {
             bytes += serde_json::to_string(entry)?.len();
             if bytes > MOST_BYTES && !batch.is_empty() {
                 break;

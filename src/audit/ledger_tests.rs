@@ -122,7 +122,7 @@ fn a_record_is_bounded_in_number_and_in_bytes() {
     assert_eq!(ledger.went_on(), Some(now));
     ledger.offer(support::entry("b/1/Reviewed"));
     assert_eq!(ledger.went_on(), None);
-    assert_eq!(ledger.next(&key()).unwrap().unwrap().record.entries.len(), MOST_ENTRIES);
+    assert_eq!(ledger.next(&key()).unwrap().unwrap().record.entries.len(), MAX_ENTRIES);
     let mut ledger = self::ledger();
     for n in 0..3 {
         let review = serde_json::json!({"comment": "x".repeat(MOST_BYTES / 2)});

@@ -179,7 +179,7 @@ impl Controller {
         loop {
             self.leadership.mine().await;
             self.hurry(Kind::Request);
-            self.enqueue(self.index.everything(), Lane::Steady);
+            self.enqueue(self.index.take_over(Timestamp::now()), Lane::Steady);
             self.leadership.lost().await;
         }
     }

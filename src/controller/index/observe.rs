@@ -270,6 +270,13 @@ impl Index {
         reviewed.map(|(name, _)| Key::request(name)).collect()
     }
 
+    /// Everything, for whoever begins to lead. What waits to be recorded waited for another until now: that it did says
+    /// nothing of whether the trail goes on.
+    pub(in crate::controller) fn take_over(&self, now: Timestamp) -> Vec<Key> {
+        self.trail_goes_on(now);
+        self.everything()
+    }
+
     /// Everything that there may be something to do about.
     pub(in crate::controller) fn everything(&self) -> Vec<Key> {
         let mut keys = self.everything_open();

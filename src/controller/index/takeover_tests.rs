@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::names;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -71,4 +72,20 @@ fn what_was_reviewed_is_looked_at_first() {
     }
     let reviewed: BTreeSet<Key> = index.reviewed().into_iter().collect();
     assert_eq!(reviewed, ["approved", "reviewed"].map(|name| Key::Request("a".into(), name.into())).into());
+}
+
+#[test]
+fn what_waited_for_another_to_be_recorded_keeps_nothing_back_at_once() {
+    let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
+    let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    index.trail_goes_on(at(0));
+    for n in 0..=1_000 {
+        index.set_request(request(&format!("r{n}"), n + 1, "Pending", false, json!("r")));
+    }
+    assert!(index.unrecorded() > 1_000);
+    let stops = |now| index.read().unrecorded().is_some_and(|unrecorded| unrecorded.stops(now));
+    assert!(stops(at(60)), "nobody recorded anything for a minute");
+    index.take_over(at(60));
+    assert!(!stops(at(61)), "there was no time to");
+    assert!(stops(at(90)), "it was not done");
 }

@@ -42,11 +42,10 @@ pub struct Queue<K> {
     timers: mpsc::UnboundedSender<Wish<K>>,
 }
 
-/// To look at a key from that time on.
+/// To look at a key from that time on; never, where there is none.
 struct Wish<K> {
     key: K,
-    at: Instant,
-    lane: Lane,
+    when: Option<(Instant, Lane)>,
 }
 
 struct State<K> {
@@ -180,7 +179,12 @@ impl<K: Clone + Eq + Grouped + Hash> Queue<K> {
         let now = self.lock().active.get(&key).copied();
         let lane = now.filter(|_| delay <= SOON).unwrap_or(Lane::Steady);
         // Only fails when the timers are gone, and then the process is ending.
-        let _ = self.timers.send(Wish { key, at: Instant::now() + delay.min(LONGEST), lane });
+        let _ = self.timers.send(Wish { key, when: Some((Instant::now() + delay.min(LONGEST), lane)) });
+    }
+
+    /// Forgets the wish to look at `key` later: no time brings about anything for it any more.
+    pub fn forget_later(&self, key: K) {
+        let _ = self.timers.send(Wish { key, when: None });
     }
 
     /// The next key to look at. [`Queue::done`] must follow.
@@ -239,20 +243,25 @@ pub async fn run_timers<K: Clone + Eq + Grouped + Hash>(queue: &Queue<K>, mut ti
                 queue.add(Arc::unwrap_or_clone(key), lane);
             }
             wish = timers.0.recv() => {
-                let Some(Wish { key, at, lane }) = wish else { return };
-                match set.get_mut(&key) {
-                    Some((slot, when, known)) => {
+                let Some(Wish { key, when }) = wish else { return };
+                match (set.get_mut(&key), when) {
+                    (Some((slot, known_at, known)), Some((at, lane))) => {
                         *known = lane.min(*known);
-                        if at < *when {
+                        if at < *known_at {
                             delays.reset_at(slot, at);
-                            *when = at;
+                            *known_at = at;
                         }
                     }
-                    None => {
+                    (None, Some((at, lane))) => {
                         let key = Arc::new(key);
                         let slot = delays.insert_at(key.clone(), at);
                         set.insert(key, (slot, at, lane));
                     }
+                    (Some((slot, ..)), None) => {
+                        delays.remove(slot);
+                        set.remove(&key);
+                    }
+                    (None, None) => {}
                 }
             }
         }

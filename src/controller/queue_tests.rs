@@ -148,3 +148,22 @@ async fn the_earliest_wish_counts() {
     queue.done(&"a");
     assert!(tokio::time::timeout(Duration::from_secs(60), queue.take()).await.is_err(), "later wishes are gone");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_waits_for_no_time() {
+    let queue = driven();
+    for key in ["over", "other"] {
+        queue.add_after(key, Duration::from_secs(10));
+    }
+    queue.forget_later("over");
+    queue.forget_later("never asked for");
+    assert_eq!(queue.take().await, "other");
+    queue.done(&"other");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(60), queue.take()).await.is_err(),
+        "nobody wishes for it any more"
+    );
+    // One of that name comes again.
+    queue.add_after("over", Duration::from_secs(10));
+    assert_eq!(queue.take().await, "over");
+}

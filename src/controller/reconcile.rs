@@ -202,7 +202,7 @@ impl Controller {
                 Key::Target(namespace, kind, name) => self.target(&key, namespace, *kind, name).await,
             };
             match outcome {
-                Ok(()) => self.forget_trouble(&key),
+                Ok(()) => self.looked_at(&key),
                 Err(error) => self.retry(&key, &error),
             }
             self.queue.done(&key);
@@ -354,6 +354,16 @@ impl Controller {
     /// Counts that a Job refused the note. Returns whether that is to be gone on without.
     fn count_unnoted(&self, key: &Key) -> bool {
         self.troubles().entry(key.clone()).or_default().count_unnoted(Instant::now())
+    }
+
+    /// Nothing went wrong. Of what is over no timer is kept: the end that it might have come to is an hour away, or days.
+    fn looked_at(&self, key: &Key) {
+        self.forget_trouble(key);
+        if let Key::Request(namespace, name) = key
+            && self.index.is_over(namespace, name)
+        {
+            self.queue.forget_later(key.clone());
+        }
     }
 
     fn forget_trouble(&self, key: &Key) {

@@ -157,6 +157,15 @@ impl Index {
         Some(observation)
     }
 
+    /// Whether no time brings about anything for that request any more: it has ended, or is gone.
+    pub(in crate::controller) fn is_over(&self, namespace: &str, name: &str) -> bool {
+        match self.read().requests.get(&(namespace.to_string(), name.to_string())) {
+            Some(Request::Read(kept)) => !kept.outline.is_open(),
+            Some(Request::Broken(_)) => false,
+            None => true,
+        }
+    }
+
     /// The Job or Pod that a request asks for, where it has to be read again before [`Self::observe`].
     pub(in crate::controller) fn unread(&self, namespace: &str, name: &str) -> Option<At> {
         let state = self.read();

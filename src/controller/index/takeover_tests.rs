@@ -75,6 +75,24 @@ fn what_was_reviewed_is_looked_at_first() {
 }
 
 #[test]
+fn a_request_is_over_once_it_has_ended_or_is_gone() {
+    let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
+    for (name, version, state, deleting, run) in [
+        ("pending", 1, "Pending", false, json!("r")),
+        ("approved", 2, "Approved", false, json!("r")),
+        ("released", 3, "Released", false, json!("r")),
+        ("denied", 4, "Denied", false, json!("r")),
+        ("going", 5, "Denied", true, json!("r")),
+        ("unreadable", 6, "Pending", false, json!({"no": "text"})),
+    ] {
+        index.set_request(request(name, version, state, deleting, run));
+    }
+    let over = |name: &&str| index.is_over("a", name);
+    let names = ["pending", "approved", "released", "denied", "going", "unreadable", "never-there"];
+    assert_eq!(names.into_iter().filter(over).collect::<Vec<_>>(), ["released", "denied", "never-there"]);
+}
+
+#[test]
 fn what_waited_for_another_to_be_recorded_keeps_nothing_back_at_once() {
     let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
     let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();

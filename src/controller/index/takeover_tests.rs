@@ -6,6 +6,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
+fn index() -> Index {
+    Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default())
+}
+
 fn object(object: Value) -> DynamicObject {
     serde_json::from_value(object).unwrap()
 }
@@ -22,7 +26,7 @@ fn request(name: &str, version: i64, state: &str, deleting: bool, run: Value) ->
 
 #[test]
 fn everything_is_what_was_looked_at_as_it_arrived_and_is_there() {
-    let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
+    let index = index();
     index.set_complete();
     let mut looked: BTreeSet<Key> = BTreeSet::new();
     looked.extend(index.set_namespace(&object(json!({"apiVersion": "v1", "kind": "Namespace",
@@ -57,7 +61,7 @@ fn everything_is_what_was_looked_at_as_it_arrived_and_is_there() {
 
 #[test]
 fn what_was_reviewed_is_looked_at_first() {
-    let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
+    let index = index();
     let review = json!([{"decision": "Approve", "digest": "d", "time": "2026-01-01T00:00:00Z",
         "reviewer": {"username": "bob"}, "seal": "unreadable"}]);
     for (name, version, state, reviews) in [
@@ -76,7 +80,7 @@ fn what_was_reviewed_is_looked_at_first() {
 
 #[test]
 fn a_request_is_over_once_it_has_ended_or_is_gone() {
-    let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
+    let index = index();
     for (name, version, state, deleting, run) in [
         ("pending", 1, "Pending", false, json!("r")),
         ("approved", 2, "Approved", false, json!("r")),
@@ -94,7 +98,7 @@ fn a_request_is_over_once_it_has_ended_or_is_gone() {
 
 #[test]
 fn what_waited_for_another_to_be_recorded_keeps_nothing_back_at_once() {
-    let index = Index::new(Arc::new(Keyring::from_seed(&[7; 32]).unwrap()), "home".into(), false, Cluster::default());
+    let index = index();
     let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
     index.trail_goes_on(at(0));
     for n in 0..=1_000 {

@@ -225,6 +225,7 @@ async fn pass(client: &mut TcpStream, server: &mut (impl AsyncRead + Unpin), mos
         passed = answer::pass(server, &mut to_client, most) => passed,
         gone = copy(&mut from_client, &mut nowhere) => gone.map(drop).map_err(Into::into),
     };
+    // What is cut short ends at once, and of a watch there is no end to wait for.
     if most.is_none() {
         copy(server, &mut nowhere).await?;
     }

@@ -356,7 +356,8 @@ impl Controller {
         self.troubles().entry(key.clone()).or_default().count_unnoted(Instant::now())
     }
 
-    /// Nothing went wrong. Of what is over no timer is kept: the end that it might have come to is an hour away, or days.
+    /// Nothing went wrong. Of what is over or gone no timer is kept: the end that it might have come to is an hour away, or days.
+    /// Here and not where the watch tells of it: nobody else works on the key and wishes to look at it again.
     fn looked_at(&self, key: &Key) {
         self.forget_trouble(key);
         if let Key::Request(namespace, name) = key

@@ -129,17 +129,20 @@ impl Index {
         if known { self.set_request(object) } else { vec![] }
     }
 
-    /// A request is gone. Returns what to look at.
+    /// A request is gone. Returns what to look at: itself, where something was still to be waited for.
     pub fn remove_request(&self, namespace: &str, name: &str, version: i64) -> Vec<Key> {
         let mut state = self.write();
         let name = (namespace.into(), name.into());
         if is_late(version, state.request_version(&name)) {
             return vec![];
         }
+        let open = state.request(&name).is_some_and(|kept| kept.outline.is_open());
         let at = state.forget_target(&name);
         state.remove_request(&name);
         at.iter().for_each(|at| state.look_for_override(at));
-        at.map(|at| state.waiting_for(&at)).unwrap_or_default()
+        let mut keys = at.map(|at| state.waiting_for(&at)).unwrap_or_default();
+        keys.extend(open.then_some(Key::Request(name.0, name.1)));
+        keys
     }
 
     /// A Job or held Pod arrived. Returns what to look at.

@@ -50,6 +50,19 @@ fn a_change_concerns_the_requests_that_rest_on_it() {
 }
 
 #[test]
+fn a_request_that_goes_before_its_end_is_looked_at_once_more() {
+    let index = index();
+    index.set_request(request(1, "u", "job", "Pending"));
+    assert_eq!(index.remove_request("a", "run", 2), run(), "its timer goes then");
+    assert!(index.is_over("a", "run"));
+    index.set_request(request(3, "u", "job", "Released"));
+    assert_eq!(index.remove_request("a", "run", 4), [], "that of one that ended went then");
+    index.set_request(request(6, "v", "job", "Pending"));
+    assert_eq!(index.remove_request("a", "run", 5), [], "another of that name came since");
+    assert!(!index.is_over("a", "run"));
+}
+
+#[test]
 fn what_is_older_than_what_is_known_changes_nothing() {
     let index = index();
     index.set_request(request(5, "u", "job", "Released"));

@@ -24,6 +24,7 @@ mod status;
 mod target;
 mod target_patch;
 mod unrecorded;
+mod view;
 
 pub use claim::{Claim, Contender, claim, foreign, tells_of_override};
 pub use evaluate::{barred, creator_unknown, excluded};

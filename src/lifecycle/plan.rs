@@ -6,7 +6,7 @@ use crate::lifecycle::evaluate::{Evaluation, Problem};
 use crate::lifecycle::target_patch::Closed;
 use crate::lifecycle::{
     Claim, Cluster, Foreseen, Gate, NamespaceFacts, Override, RequestFacts, Surroundings, TargetFacts, Unrecorded, end,
-    message, release, status, target_patch,
+    message, release, status, target_patch, view,
 };
 use crate::policy::PolicySet;
 use crate::review::{Tally, Terms, fold};
@@ -231,7 +231,7 @@ fn own_close(o: &Observed<'_>) -> Option<State> {
 
 fn decide(o: &Observed<'_>) -> Plan {
     let request = o.request;
-    if is_behind(o) {
+    if view::is_behind(o) {
         return Plan::idle();
     }
     if let Some(message) = target_gone(o) {
@@ -248,6 +248,9 @@ fn decide(o: &Observed<'_>) -> Plan {
     if let Some(message) = evaluation.denial() {
         return end::denied_by_policy(o, &evaluation, &message);
     }
+    if let Some(until) = view::target_may_come(o) {
+        return Plan::until(until);
+    }
     evaluation.problem = evaluation.problem.take().or_else(|| release::obstacle(o, &evaluation));
     if evaluation.digest_at(o, request.status.revision).as_deref() == request.status.digest.as_deref()
         && request.status.digest.is_some()
@@ -257,16 +260,9 @@ fn decide(o: &Observed<'_>) -> Plan {
     match &evaluation.problem {
         Some(problem) if !problem.unbinds => proceed(o, evaluation, Binding::Unseen),
         // What was shown is no longer so. An older view than the one it was shown from says nothing about that.
-        _ if request.status.digest.is_some() && !is_newer(o) => Plan::idle(),
+        _ if request.status.digest.is_some() && !view::is_newer(o) => Plan::idle(),
         _ => proceed(o, evaluation, Binding::New),
     }
-}
-
-/// Whether this view of Jobs is older than the one that the request was bound from: it cannot tell a Job that is gone
-/// from one that it has not seen yet.
-fn is_behind(o: &Observed<'_>) -> bool {
-    let bound = o.request.status.target.is_some();
-    bound && o.request.status.bound_at.is_some_and(|at| o.targets_version < at.target)
 }
 
 /// Why the bound target can never run any more, if so.
@@ -280,22 +276,6 @@ fn target_gone(o: &Observed<'_>) -> Option<String> {
         }
         _ => Some(format!("{noun} was deleted")),
     }
-}
-
-/// Whether this view of policies, namespace and target is at least as new as the bound one in every part, and newer in one.
-/// A target that reads nothing has no version of its inputs, and its own version tells whether that is news.
-fn is_newer(o: &Observed<'_>) -> bool {
-    let Some(bound) = o.request.status.bound_at else { return true };
-    let now = status::bound_at(o);
-    let pairs = [
-        (bound.policies, now.policies),
-        (bound.namespace, now.namespace),
-        (bound.target, now.target),
-        (if now.inputs == 0 { 0 } else { bound.inputs }, now.inputs),
-        (bound.surroundings, now.surroundings),
-        (bound.format, now.format),
-    ];
-    pairs.iter().all(|(then, now)| now >= then) && pairs.iter().any(|(then, now)| now > then)
 }
 
 /// Whether what reviewers were shown still stands.

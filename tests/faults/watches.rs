@@ -57,6 +57,27 @@ async fn events_that_come_twice_do_nothing_twice() -> Result<()> {
     case.ends(End::Started).await
 }
 
+/// Whoever creates a Job and then the request for it may be heard of in the other order. Nobody is told that it is missing.
+#[tokio::test]
+async fn a_job_that_comes_after_its_request_is_not_called_missing() -> Result<()> {
+    let mut stand = alone_with_proxy().await?;
+    let late = Duration::from_millis(700);
+    stand.proxy.storm(Fault { method: "GET".into(), path: JOBS.into(), effect: Effect::Late(late) });
+    stand.proxy.take_asked();
+    let mut case = Case::asked("faults-job-after-request", by_sre()).await?;
+    let asked = Instant::now();
+    case.is_bound().await?;
+    let took = asked.elapsed();
+    let written = stand.proxy.count(&format!("{}{RUN}/status", case.path("approvalrequests")));
+    stand.proxy.calm("");
+    ensure!(took > late / 2, "the Job came after {took:?}, it was not late");
+    ensure!(written == 1, "{written} statuses were written");
+    case.approve().await?;
+    case.released(RESUMES).await?;
+    stand.lives()?;
+    case.ends(End::Started).await
+}
+
 /// The operator sees a Job as it was: the write that would start it names the version that was seen, and is refused.
 #[tokio::test]
 async fn a_job_that_changed_unseen_is_not_started_by_an_old_view() -> Result<()> {

@@ -6,8 +6,9 @@ use crate::lifecycle::plan::{Observed, Target};
 use crate::lifecycle::status;
 use jiff::{SignedDuration, Timestamp};
 
-/// How long after it was created a request may name a target that is not seen yet without a word about that.
-const LAG: SignedDuration = SignedDuration::from_secs(2);
+/// How long after it was created a request may name a target that is not seen yet without a word about that. Times of creation
+/// are whole seconds, so that it may be a second less.
+const LAG: SignedDuration = SignedDuration::from_secs(3);
 
 /// Whether this view of Jobs is older than the one that the request was bound from: it cannot tell a Job that is gone
 /// from one that it has not seen yet.

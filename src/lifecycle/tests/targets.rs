@@ -236,21 +236,21 @@ fn of_a_target_that_may_be_on_its_way_nothing_is_told_yet() {
         (plan.steps.is_empty() && plan.note.is_none()).then_some(plan.next).flatten()
     };
     let half = at(0) + SignedDuration::from_millis(500);
-    assert_eq!(waits(half, 9), Some(at(2)));
-    assert_eq!(waits(at(2), 9), None, "it would have come by now");
+    assert_eq!(waits(half, 9), Some(at(3)));
+    assert_eq!(waits(at(3), 9), None, "it would have come by now");
     assert_eq!(waits(half, 10), None, "what was there before the request is seen");
-    assert_eq!(waits(at(-2), 9), Some(at(2)), "clocks that are a little apart");
-    assert_eq!(waits(at(-3), 9), None, "clocks that are far apart wait for nothing");
+    assert_eq!(waits(at(-3), 9), Some(at(3)), "clocks that are a little apart");
+    assert_eq!(waits(at(-4), 9), None, "clocks that are far apart wait for nothing");
 
     let (coming, mut world) = unseen(half, 9);
     world.job = coming;
     world.settle();
     assert_eq!(world.reason(), "Bound");
-    let (_, mut world) = unseen(at(2), 9);
+    let (_, mut world) = unseen(at(3), 9);
     world.settle();
     assert_eq!(world.reason(), "TargetMissing");
     world.now = half;
-    assert!(world.plan().next != Some(at(2)), "what is told already is not waited for");
+    assert!(world.plan().next != Some(at(3)), "what is told already is not waited for");
     let (_, mut withdrawn) = unseen(half, 9);
     withdrawn.request["spec"]["cancel"] = json!(true);
     withdrawn.settle();

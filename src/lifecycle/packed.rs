@@ -33,6 +33,12 @@ impl Packed {
         Some(DynamicObject { types: None, metadata, data })
     }
 
+    /// Has memory go bad, for tests of what comes of it.
+    #[cfg(test)]
+    pub fn damage(&mut self) {
+        self.compressed = Box::default();
+    }
+
     /// Bytes that it takes.
     pub fn size(&self) -> usize {
         self.compressed.len()

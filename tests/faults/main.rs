@@ -8,6 +8,7 @@ mod support;
 mod answers;
 mod apart;
 mod case;
+mod certificate;
 mod clock;
 mod control;
 mod judge;

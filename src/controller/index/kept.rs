@@ -88,6 +88,15 @@ impl<O, T> Kept<O, T> {
     }
 }
 
+#[cfg(test)]
+impl<O, T> Kept<O, T> {
+    /// Has memory go bad where the text of an object at rest is.
+    pub fn damage(&mut self) {
+        let Object::Packed(packed) = &mut self.object else { panic!("it is not at rest") };
+        packed.damage();
+    }
+}
+
 /// What is kept whole, the oldest first.
 #[derive(Default)]
 pub(super) struct Awake(VecDeque<(Which, i64)>);

@@ -73,6 +73,14 @@ fn unread(index: &Index) -> bool {
     index.unread("a", "run").is_some()
 }
 
+fn finds_its_job(index: &Index) -> bool {
+    let found = |observation: Observation| {
+        let (key, now) = (key(), jiff::Timestamp::UNIX_EPOCH);
+        matches!(observation.observed(&key, true, None, now).target, crate::lifecycle::Target::Found(..))
+    };
+    index.observe("a", "run").is_some_and(found)
+}
+
 #[test]
 fn a_released_job_that_somebody_asks_for_again_is_read_again() {
     let index = asked_for_again(true);
@@ -98,6 +106,22 @@ fn a_released_job_that_somebody_asks_for_again_is_read_again() {
 fn what_was_not_released_is_kept() {
     let index = asked_for_again(false);
     assert!(!unread(&index) && index.observe("a", "run").is_some());
+}
+
+/// Nobody takes it for a Job that is not there any more: its request would end for that.
+#[test]
+fn what_is_kept_of_a_job_and_cannot_be_read_is_not_taken_for_a_job_that_is_gone() {
+    let index = asked_for_again(false);
+    others(&index, 600);
+    let first: At = ("a".into(), TargetKind::Job, "first".into());
+    assert!(finds_its_job(&index));
+    others(&index, 900);
+    index.write().targets.get_mut(&first).unwrap().damage();
+    assert!(index.observe("a", "run").is_none(), "nothing is decided about a request whose Job cannot be read");
+    assert!(index.observe_held("a", TargetKind::Job, "first").is_none());
+    // What it is comes with the next version.
+    index.set_target(TargetKind::Job, job("first", 1200, false));
+    assert!(finds_its_job(&index));
 }
 
 #[test]

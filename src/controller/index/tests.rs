@@ -49,6 +49,29 @@ fn a_change_concerns_the_requests_that_rest_on_it() {
     assert_eq!(index.remove_policy("p", 7), []);
 }
 
+/// A Job that is told of twice at the same time, by the answer to our own write and by the watch. To read the older version takes
+/// longer, so that it is written down after the newer one, if it is.
+#[test]
+fn of_two_versions_that_come_at_once_the_newer_one_stays() {
+    let mut large = job(2, "job");
+    let env: Vec<_> = (0..20_000).map(|n| json!({"name": format!("e{n}"), "value": "v"})).collect();
+    large.data["spec"]["template"] = json!({"spec": {"containers": [{"name": "main", "env": env}]}});
+    let at: At = ("a".into(), TargetKind::Job, "job".into());
+    for _ in 0..5 {
+        let (index, versions) = (index(), [large.clone(), job(3, "job")]);
+        let both = std::sync::Barrier::new(versions.len());
+        std::thread::scope(|threads| {
+            for version in versions {
+                threads.spawn(|| {
+                    both.wait();
+                    index.set_target(TargetKind::Job, version);
+                });
+            }
+        });
+        assert_eq!(index.read().targets[&at].outline.version, 3);
+    }
+}
+
 #[test]
 fn a_request_that_goes_before_its_end_is_looked_at_once_more() {
     let index = index();

@@ -255,6 +255,14 @@ fn of_a_target_that_may_be_on_its_way_nothing_is_told_yet() {
     withdrawn.request["spec"]["cancel"] = json!(true);
     withdrawn.settle();
     assert_eq!(withdrawn.status().state, State::Cancelled, "an end waits for nothing");
+    let (_, mut denied) = unseen(half, 9);
+    denied.policies = denying(|_| {}).policies;
+    denied.settle();
+    assert_eq!(
+        (denied.status().state, denied.now),
+        (State::Denied, half),
+        "nor does a Deny, whatever the target may be"
+    );
 }
 
 /// Beside the rule that asks for approval, one that denies.

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 /// Measures Countersign against the API server's own limit. Prints a table; --json writes every figure.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rounds of the null writer and Countersign, one after the other, the first of them in turn
+    /// Rounds: each on a control plane of its own, and of rates and bursts each with another subject first
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Parts to run
@@ -50,8 +50,8 @@ struct Args {
     /// Pending requests in the part `size`, and those of which a policy is edited in the part `growth`
     #[arg(long, default_value_t = 10_000)]
     pending: usize,
-    /// Finished requests in the part `size`
-    #[arg(long, default_value_t = 100_000)]
+    /// Finished requests in the part `size`, looked at after each 10,000
+    #[arg(long, default_value_t = 10_000)]
     finished: usize,
     /// Created Jobs of each kind in the part `admission`
     #[arg(long, default_value_t = 500)]
@@ -110,7 +110,9 @@ async fn measure(args: &Args, report: &mut Report) -> Result<()> {
         }
     }
     if has(Part::Size) {
-        size::measure(args.pending, args.finished, report).await?;
+        for _ in 0..args.rounds {
+            size::measure(args.pending, args.finished, report).await?;
+        }
     }
     if has(Part::Growth) {
         growth::measure(args.pending, report).await?;

@@ -10,21 +10,19 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// How often an operator is started anew.
-const STARTS: usize = 5;
 /// Of finished requests, how many come between two looks.
 const STEP: usize = 10_000;
 /// Until what a load needed for a moment is given back.
 const REST: Duration = Duration::from_secs(15);
 
-/// Takes the memory of an idle operator, then with pending requests, then with finished ones, and starts it with each.
+/// One round: takes the memory of an idle operator, then with pending requests, then with finished ones, and starts it with each.
 pub async fn measure(pending: usize, finished: usize, report: &mut Report) -> Result<()> {
     let cluster = control_plane().await?;
     let operator = countersign().start(&cluster).await?;
     tokio::time::sleep(REST).await;
     look(&operator, "idle", report)?;
     drop(operator);
-    starts(&cluster, "nothing", report).await?;
+    start(&cluster, "nothing", report).await?;
 
     let operator = countersign().start(&cluster).await?;
     let space = Space::given(&cluster.admin(), None, "pending").await?;
@@ -33,7 +31,7 @@ pub async fn measure(pending: usize, finished: usize, report: &mut Report) -> Re
     tokio::time::sleep(REST).await;
     look(&operator, &format!("{pending} pending"), report)?;
     drop(operator);
-    starts(&cluster, &format!("{pending} pending"), report).await?;
+    start(&cluster, &format!("{pending} pending"), report).await?;
 
     let operator = countersign().start(&cluster).await?;
     tokio::time::sleep(REST).await;
@@ -46,7 +44,7 @@ pub async fn measure(pending: usize, finished: usize, report: &mut Report) -> Re
         look(&operator, &format!("{pending} pending, {done:06} finished"), report)?;
     }
     drop(operator);
-    starts(&cluster, &format!("{pending} pending, {finished} finished"), report).await
+    start(&cluster, &format!("{pending} pending, {finished} finished"), report).await
 }
 
 fn look(operator: &Operator, with: &str, report: &mut Report) -> Result<()> {
@@ -57,16 +55,13 @@ fn look(operator: &Operator, with: &str, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Starts operators one after the other, each until it has listed everything, and takes the time and the memory.
-async fn starts(cluster: &ControlPlane, with: &str, report: &mut Report) -> Result<()> {
+/// Starts an operator, until it has listed everything, and takes the time and the memory.
+async fn start(cluster: &ControlPlane, with: &str, report: &mut Report) -> Result<()> {
     let identity = countersign().identity(cluster).await?;
-    for _ in 0..STARTS {
-        let began = Instant::now();
-        let operator = countersign().start_beside(cluster, &identity, &[]).await?;
-        report.add(&format!("start, {with}"), "seconds to ready", began.elapsed().as_secs_f64());
-        look(&operator, &format!("after a start, {with}"), report)?;
-    }
-    Ok(())
+    let began = Instant::now();
+    let operator = countersign().start_beside(cluster, &identity, &[]).await?;
+    report.add(&format!("start, {with}"), "seconds to ready", began.elapsed().as_secs_f64());
+    look(&operator, &format!("after a start, {with}"), report)
 }
 
 /// Makes requests that a policy allows without approval, and waits until all have ended.

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 /// Measures Countersign against the API server's own limit. Prints a table; --json writes every figure.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Rounds: each on a control plane of its own, and of rates and bursts each with another subject first
+    /// Rounds of every part but `growth`, on a control plane each but for `admission`; another subject is first in each
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Parts to run

@@ -43,8 +43,7 @@ async fn storm(name: &str, effect: Effect, most: usize, resumes: Duration) -> Re
 
 #[tokio::test]
 async fn conflicts_without_end_are_tried_more_and_more_rarely() -> Result<()> {
-    let conflict = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the object has been modified","reason":"Conflict","code":409}"#;
-    storm("faults-409", answer(409, "application/json", conflict), MOST, RESUMES).await.map(drop)
+    storm("faults-409", CONFLICT, MOST, RESUMES).await.map(drop)
 }
 
 /// As the API server says it where it has too much to do: the time stands in the header, and the body is no Status.
@@ -127,10 +126,8 @@ async fn an_answer_that_is_cut_short_makes_nothing_happen_twice() -> Result<()> 
 async fn a_record_that_conflicts_with_nothing_is_tried_more_and_more_rarely() -> Result<()> {
     let stand = beside().await?;
     let case = Case::pending("faults-records").await?;
-    let conflict = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Operation cannot be fulfilled on resourcequotas","reason":"Conflict","code":409}"#;
     let path = "/apis/countersign.dev/v1alpha1/namespaces/countersign-system/approvalrecords";
-    let effect = answer(409, "application/json", conflict);
-    stand.proxy.storm(Fault { method: "POST".into(), path: path.into(), effect });
+    stand.proxy.storm(Fault { method: "POST".into(), path: path.into(), effect: CONFLICT });
     let before = stand.proxy.count(path);
     case.approve().await?;
     case.released(RESUMES).await?;

@@ -6,7 +6,6 @@ use crate::judge::End;
 use crate::support::client;
 use crate::*;
 use countersign::api::names;
-use countersign_testbed::{Answer, Effect};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -28,9 +27,7 @@ async fn a_certificate_that_cannot_be_stored_is_served_on_and_not_tried_in_a_hot
     let mut stand = Stand::start(&["--admission-certificate=secret"]).await?;
     let secrets: Api<Secret> = Api::namespaced(client(&cluster().await?.admin()).await?, HOME);
     let case = Case::pending("faults-certificate").await?;
-    let conflict = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Operation cannot be fulfilled on resourcequotas","reason":"Conflict","code":409}"#;
-    let answer = Answer { code: 409, content_type: "application/json", headers: &[], body: conflict };
-    stand.proxy.storm(Fault { method: "POST".into(), path: SECRETS.into(), effect: Effect::Answer(answer) });
+    stand.proxy.storm(Fault { method: "POST".into(), path: SECRETS.into(), effect: CONFLICT });
     let before = stand.proxy.count(SECRETS);
     secrets.delete(names::CERTIFICATE_SECRET, &DeleteParams::default()).await?;
     tokio::time::sleep(STORM).await;

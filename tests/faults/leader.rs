@@ -4,7 +4,7 @@
 use crate::case::Case;
 use crate::judge::End;
 use crate::*;
-use countersign_testbed::{Answer, Effect};
+use countersign_testbed::Effect;
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/countersign-system/leases";
 /// Longer than a leader leads without having written its Lease anew.
@@ -18,9 +18,7 @@ async fn a_lease_that_cannot_be_written_ends_the_lead_and_is_not_asked_for_in_a_
     *place = None;
     let mut stand = Stand::start(&["--leader-elect", "--lease-seconds", "3"]).await?;
     let case = Case::pending("faults-lease").await?;
-    let conflict = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the object has been modified","reason":"Conflict","code":409}"#;
-    let answer = Answer { code: 409, content_type: "application/json", headers: &[], body: conflict };
-    let faults = [("PUT", Effect::Answer(answer)), ("GET", Effect::EndsAtOnce)];
+    let faults = [("PUT", CONFLICT), ("GET", Effect::EndsAtOnce)];
     for (method, effect) in faults {
         stand.proxy.storm(Fault { method: method.into(), path: LEASES.into(), effect });
     }

@@ -19,7 +19,7 @@ mod stored;
 mod watches;
 
 use anyhow::{Context, Result, ensure};
-use countersign_testbed::{ControlPlane, Fault, FaultProxy, Operator, Options};
+use countersign_testbed::{Answer, ControlPlane, Effect, Fault, FaultProxy, Operator, Options};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use support::{countersign, installed_with};
@@ -29,6 +29,14 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// What outlives a test needs a runtime that does so, too.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
 static STAND: RwLock<Option<Stand>> = RwLock::const_new(None);
+
+/// What the API server says to a write where somebody else is said to have been first.
+const CONFLICT: Effect = Effect::Answer(Answer {
+    code: 409,
+    content_type: "application/json",
+    headers: &[],
+    body: r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Operation cannot be fulfilled: the object has been modified","reason":"Conflict","code":409}"#,
+});
 
 /// The control plane. What it stores is readable in etcd.
 async fn cluster() -> Result<&'static ControlPlane> {

@@ -5,7 +5,7 @@ use crate::judge::{self, End};
 use crate::support::{by_sre, create, job, merge, policy};
 use crate::*;
 use countersign_testbed::{Asked, Effect};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const EVERYTHING: &str = "/api";
 const POLICIES: &str = "/apis/countersign.dev/v1alpha1/approvalpolicies";
@@ -96,14 +96,50 @@ async fn a_job_that_changed_unseen_is_not_started_by_an_old_view() -> Result<()>
     case.ends(End::Held).await
 }
 
-/// A policy that was edited is in force once its status says so, however late the operator hears of it.
+/// A policy that was edited is in force once its status says so, however late the operator hears of it. A review is judged by what
+/// stands in the request, and may still be stored until that was looked at, too: it starts nothing.
 #[tokio::test]
 async fn a_policy_holds_from_when_its_status_says_so() -> Result<()> {
     let stand = alone_with_proxy().await?;
-    let name = "faults-late-policy";
-    let case = Case::pending(name).await?;
+    let case = Case::pending("faults-late-policy").await?;
     let late = Effect::Late(Duration::from_millis(1500));
     stand.proxy.storm(Fault { method: "GET".into(), path: POLICIES.into(), effect: late });
+    let began = Instant::now();
+    deny_from_now_on(&case).await?;
+    ensure!(began.elapsed() > Duration::from_secs(1), "it was not late");
+    stand.proxy.calm("");
+    let early = case.try_to_approve().await;
+    eprintln!("a review right after: {}", early.map_or_else(|refused| refused.to_string(), |_| "stored".into()));
+    case.space.state(RUN, "Denied").await?;
+    ensure!(case.try_to_approve().await.is_err(), "an approval was stored though policy has denied");
+    case.ends(End::Held).await
+}
+
+/// The moment between the two, made long: the policy is in force, and what the request says is not written yet.
+#[tokio::test]
+async fn a_review_between_a_policy_and_what_it_makes_of_a_request_starts_nothing() -> Result<()> {
+    let stand = alone_with_proxy().await?;
+    let case = Case::pending("faults-between").await?;
+    let status = format!("{}{RUN}/status", case.path("approvalrequests"));
+    let late = Duration::from_secs(3);
+    stand.proxy.take_asked();
+    stand.proxy.inject(Fault { method: "PATCH".into(), path: status.clone(), effect: Effect::Delay(late) });
+    deny_from_now_on(&case).await?;
+    let began = Instant::now();
+    while stand.proxy.count(&status) == 0 {
+        ensure!(began.elapsed() < RESUMES, "the operator wrote no status");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    case.approve().await?;
+    let stored = case.stored().await?;
+    ensure!(stored["status"]["state"] == "Pending", "what policy says was written before: {stored:#}");
+    case.space.state(RUN, "Denied").await?;
+    case.ends(End::Held).await
+}
+
+/// Edits the policy of the case so that it denies, and waits until its status says that this is in force.
+async fn deny_from_now_on(case: &Case) -> Result<()> {
+    let name = case.space.namespace.as_str();
     let mut denying = by_sre();
     denying[0]["decision"] = json!("Deny");
     for field in ["approvals", "constraints"] {
@@ -112,18 +148,9 @@ async fn a_policy_holds_from_when_its_status_says_so() -> Result<()> {
     let edited = policy(name, name, denying);
     let policies = case.space.api("approvalpolicies");
     merge(&policies, name, &json!({"spec": {"rules": edited["spec"]["rules"]}})).await?;
-    let began = Instant::now();
-    case.space
-        .wait("approvalpolicies", name, |p| {
-            p.pointer("/status/observedGeneration") == p.pointer("/metadata/generation")
-        })
-        .await?;
-    ensure!(began.elapsed() > Duration::from_secs(1), "it was not late");
-    stand.proxy.calm("");
-    let refused = case.try_to_approve().await;
-    ensure!(refused.is_err(), "an approval was stored though policy denies");
-    case.space.state(RUN, "Denied").await?;
-    case.ends(End::Held).await
+    let in_force = |p: &Value| p.pointer("/status/observedGeneration") == p.pointer("/metadata/generation");
+    case.space.wait("approvalpolicies", name, in_force).await?;
+    Ok(())
 }
 
 /// A list is older than the request that the operator makes while it waits for that list, and tells, records and ends. It is not

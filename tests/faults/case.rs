@@ -2,7 +2,7 @@
 
 use crate::cluster;
 use crate::judge::{self, End};
-use crate::support::{Space, by_sre, client, create, job, merge, policy, request};
+use crate::support::{Space, by_sre, client, create, job, merge, request};
 use anyhow::{Context, Result, ensure};
 use countersign::binding::Keyring;
 use k8s_openapi::api::core::v1::Namespace;
@@ -48,10 +48,7 @@ impl Case {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
         create(&namespaces(&admin), &namespace).await?;
         let space = Space::given(&cluster.admin(), Some(cluster.observer()?), name).await?;
-        create(&space.api("approvalpolicies"), &policy(name, name, rules)).await?;
-        space
-            .wait("approvalpolicies", name, |p| p.pointer("/status/conditions/0/status") == Some(&json!("True")))
-            .await?;
+        space.policy(rules).await?;
         create(&space.api("jobs"), &held(RUN)).await?;
         create(&space.api("approvalrequests"), &request(RUN, Some(RUN))).await?;
         let alice = cluster.user("alice", &["sre"])?;

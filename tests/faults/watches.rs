@@ -2,7 +2,7 @@
 
 use crate::case::{Case, RUN};
 use crate::judge::{self, End};
-use crate::support::{by_sre, create, job, merge, policy};
+use crate::support::{by_sre, create, job, merge};
 use crate::*;
 use countersign_testbed::{Asked, Effect};
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ async fn a_policy_holds_from_when_its_status_says_so() -> Result<()> {
     let late = Effect::Late(Duration::from_millis(1500));
     stand.proxy.storm(Fault { method: "GET".into(), path: POLICIES.into(), effect: late });
     let began = Instant::now();
-    deny_from_now_on(&case).await?;
+    case.space.policy(denying()).await?;
     ensure!(began.elapsed() > Duration::from_secs(1), "it was not late");
     stand.proxy.calm("");
     let early = case.try_to_approve().await;
@@ -121,15 +121,10 @@ async fn a_review_between_a_policy_and_what_it_makes_of_a_request_starts_nothing
     let stand = alone_with_proxy().await?;
     let case = Case::pending("faults-between").await?;
     let status = format!("{}{RUN}/status", case.path("approvalrequests"));
-    let late = Duration::from_secs(3);
-    stand.proxy.take_asked();
-    stand.proxy.inject(Fault { method: "PATCH".into(), path: status.clone(), effect: Effect::Delay(late) });
-    deny_from_now_on(&case).await?;
-    let began = Instant::now();
-    while stand.proxy.count(&status) == 0 {
-        ensure!(began.elapsed() < RESUMES, "the operator wrote no status");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let written = move |asked: &Asked| asked.method == "PATCH" && asked.path == status;
+    let held_up = stand.proxy.inject_where(written, Effect::Delay(Duration::from_secs(3)));
+    case.space.policy(denying()).await?;
+    tokio::time::timeout(RESUMES, held_up).await.context("the operator wrote no status")??;
     case.approve().await?;
     let stored = case.stored().await?;
     ensure!(stored["status"]["state"] == "Pending", "what policy says was written before: {stored:#}");
@@ -137,20 +132,9 @@ async fn a_review_between_a_policy_and_what_it_makes_of_a_request_starts_nothing
     case.ends(End::Held).await
 }
 
-/// Edits the policy of the case so that it denies, and waits until its status says that this is in force.
-async fn deny_from_now_on(case: &Case) -> Result<()> {
-    let name = case.space.namespace.as_str();
-    let mut denying = by_sre();
-    denying[0]["decision"] = json!("Deny");
-    for field in ["approvals", "constraints"] {
-        denying[0].as_object_mut().context("a rule")?.remove(field);
-    }
-    let edited = policy(name, name, denying);
-    let policies = case.space.api("approvalpolicies");
-    merge(&policies, name, &json!({"spec": {"rules": edited["spec"]["rules"]}})).await?;
-    let in_force = |p: &Value| p.pointer("/status/observedGeneration") == p.pointer("/metadata/generation");
-    case.space.wait("approvalpolicies", name, in_force).await?;
-    Ok(())
+/// What lets nothing run.
+fn denying() -> Value {
+    json!([{"name": "never", "decision": "Deny"}])
 }
 
 /// A list is older than the request that the operator makes while it waits for that list, and tells, records and ends. It is not

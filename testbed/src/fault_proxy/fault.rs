@@ -101,7 +101,7 @@ impl Fault {
     }
 }
 
-/// Tells that an effect took place: with a hold, that the request is held now. It never does where no request met it.
+/// Tells that an effect took place: with a hold or a delay, that the request is held now. It never does where no request met it.
 pub type Happened = oneshot::Receiver<()>;
 
 /// What becomes of the first request that fits.

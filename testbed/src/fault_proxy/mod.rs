@@ -156,10 +156,10 @@ impl Upstream {
 /// One request, its answer, and the end of the connection.
 async fn serve(mut client: TcpStream, port: u16, state: &Mutex<State>) -> Result<()> {
     let Some(request) = request::read(&mut client).await? else { return Ok(()) };
-    let (effect, happened) = lock(state).note(&request.asked);
-    let happens = || {
+    let (effect, mut happened) = lock(state).note(&request.asked);
+    let mut happens = || {
         // Whoever wanted to know may be gone.
-        let _ = happened.map(|happened| happened.send(()));
+        let _ = happened.take().map(|happened| happened.send(()));
     };
     match effect {
         Some(Effect::CutBefore) => {
@@ -170,7 +170,10 @@ async fn serve(mut client: TcpStream, port: u16, state: &Mutex<State>) -> Result
             happens();
             return until_gone(&mut client).await;
         }
-        Some(Effect::Delay(time)) => tokio::time::sleep(time).await,
+        Some(Effect::Delay(time)) => {
+            happens();
+            tokio::time::sleep(time).await;
+        }
         _ => {}
     }
     if let Some(text) = effect.and_then(answer::made_up) {
